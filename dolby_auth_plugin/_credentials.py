@@ -1,0 +1,109 @@
+"""
+App key and app secret: what RFC 6749 calls client id and client secret.
+
+The secret must show in no rendering of this package's frames (`traceback.TracebackException` with
+`capture_locals`), so what may hold a bad one returns its complaint instead of raising it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+# The environment's names, in the order they are looked for; `dolby-api.md` counts who uses which.
+ENVIRONMENT = (("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET"), ("APP_KEY", "APP_SECRET"))
+
+# Lone surrogates too: they have no UTF-8 form.
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class AppCredentials:
+    """
+    An application's key and secret, as the Dolby.io dashboard shows them.
+
+    Attributes:
+        app_key: The "App key": the OAuth client id.
+        app_secret: The "App secret": the OAuth client secret. Kept out of `repr`.
+
+    Raises:
+        ValueError: If either is empty or has control characters, or the key a colon (RFC 7617 §2).
+        TypeError: If either is no `str`.
+    """
+
+    app_key: str
+    app_secret: str = field(repr=False)
+
+    def __init__(self, app_key: str, app_secret: str) -> None:
+        complaint = _complaint("app key", app_key, shown=True) or _complaint("app secret", app_secret)
+        object.__setattr__(self, "app_key", app_key)
+        object.__setattr__(self, "app_secret", app_secret)
+        del app_secret
+        if complaint is not None:
+            raise complaint
+
+    def __reduce__(self) -> tuple[type[AppCredentials], tuple[str, str]]:
+        return AppCredentials, (self.app_key, self.app_secret)
+
+
+CredentialsSource = Callable[[], AppCredentials]
+
+
+def choose(
+    app_key: str | None, app_secret: str | None, credentials: CredentialsSource | None
+) -> AppCredentials | CredentialsSource | Exception:
+    """
+    What an auth object's arguments say of its credentials, or the complaint to raise.
+
+    What is not given is read from the environment, now and never again; names of different pairs are
+    never put together.
+    """
+    if credentials is not None:
+        if app_key is not None or app_secret is not None:
+            return TypeError("credentials= takes the place of app_key and app_secret: give one or the other")
+        if not callable(credentials):
+            return TypeError(
+                f"credentials must be callable and return AppCredentials, got {type(credentials).__name__}"
+            )
+        return credentials
+    if app_key is None and app_secret is None:
+        for pair in ENVIRONMENT:
+            app_key, app_secret = (os.environ.get(name) for name in pair)
+            if app_key and app_secret:
+                break
+        else:
+            pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT)
+            return ValueError(f"no app key and secret: give app_key and app_secret, or set {pairs}")
+    app_key = _first_set(0) if app_key is None else app_key
+    if app_key is None:
+        return ValueError(f"an app_secret without an app_key: give app_key, or set {_names(0)}")
+    app_secret = _first_set(1) if app_secret is None else app_secret
+    if app_secret is None:
+        return ValueError(f"an app_key without an app_secret: give app_secret, or set {_names(1)}")
+    try:
+        return AppCredentials(app_key, app_secret)
+    except (TypeError, ValueError) as error:
+        return error.with_traceback(None)
+
+
+def _first_set(which: int) -> str | None:
+    return next(filter(None, (os.environ.get(pair[which]) for pair in ENVIRONMENT)), None)
+
+
+def _names(which: int) -> str:
+    return " or ".join(pair[which] for pair in ENVIRONMENT)
+
+
+def _complaint(what: str, value: str, *, shown: bool = False) -> Exception | None:
+    if not isinstance(value, str):
+        return TypeError(f"the {what} must be a str, got {type(value).__name__}")
+    given = f", got {value!r}" if shown else ""
+    if not value:
+        return ValueError(f"the {what} is empty")
+    if _UNSENDABLE.search(value):
+        return ValueError(f"the {what} must not contain control characters{given}")
+    if shown and ":" in value:
+        return ValueError(f"the {what} must not contain a colon (RFC 7617 §2){given}")
+    return None

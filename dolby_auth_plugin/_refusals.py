@@ -1,0 +1,60 @@
+"""
+Who may have a token replaced, and how often. Pure: the caller holds the lock and brings the time.
+
+A revoked token must be replaced at once; an API that refuses every token must not cause a token request
+per call. Both look alike from here, a 401, so each host gets an allowance, and gets back what it spent on
+a replacement that it then accepts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from ._token import AccessToken
+
+
+@dataclass(slots=True)
+class _Account:
+    credit: float
+    since: float
+    spent_on: AccessToken | None = None
+
+
+class Refusals:
+    """The allowance of each host: three replacements, and one more per minute."""
+
+    CREDIT = 3.0
+    # Replacements per second.
+    REFILL = 1 / 60
+    # Hosts remembered, the least recently used go first. A forgotten host starts anew.
+    LIMIT = 64
+
+    __slots__ = ("_accounts",)
+
+    def __init__(self) -> None:
+        self._accounts: OrderedDict[str, _Account] | None = None
+
+    def spend(self, host: str, token: AccessToken, now: float) -> bool:
+        """Whether *host* may have *token* replaced; if so, one of its replacements is spent."""
+        if self._accounts is None:
+            # Made when first needed: most auth objects never see a 401.
+            self._accounts = OrderedDict()
+        account = self._accounts.setdefault(host, _Account(self.CREDIT, now))
+        self._accounts.move_to_end(host)
+        if len(self._accounts) > self.LIMIT:
+            self._accounts.popitem(last=False)
+        account.credit = min(self.CREDIT, account.credit + (now - account.since) * self.REFILL)
+        account.since = now
+        if account.credit < 1:
+            return False
+        account.credit -= 1
+        account.spent_on = token
+        return True
+
+    def give_back(self, host: str, token: AccessToken) -> None:
+        """*host* accepted what replaced *token*: it gets back what it spent on that, once."""
+        account = self._accounts.get(host) if self._accounts else None
+        if account is not None and account.spent_on is token:
+            account.credit = min(self.CREDIT, account.credit + 1)
+            account.spent_on = None

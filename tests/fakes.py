@@ -1,0 +1,168 @@
+"""A clock that only tests move, and a sender that answers from a script and keeps a log."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from dolby_auth_plugin._credentials import AppCredentials
+from dolby_auth_plugin._endpoint import TokenEndpoint, TokenRequest, TokenResponse
+from dolby_auth_plugin._errors import Failure, TokenError
+from dolby_auth_plugin._fetch import Fetcher
+from dolby_auth_plugin._source import TokenSource
+from dolby_auth_plugin._token import Instant
+
+KEY, SECRET = "an-app-key==", "an-app-secret"
+TOKEN_URL = "https://api.dolby.io/v1/auth/token"
+
+# 2023-11-14 22:13:20 UTC; any moment will do.
+EPOCH = 1_700_000_000.0
+
+
+class FakeClock:
+    """The module `time` as far as the library uses it, standing still until told otherwise."""
+
+    def __init__(self) -> None:
+        self._monotonic = 1000.0
+        self._wall = EPOCH
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def time(self) -> float:
+        return self._wall
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> Literal[False]:
+        """Returns False, so that `or` can follow it where only an expression has room."""
+        self._monotonic += seconds
+        self._wall += seconds
+        return False
+
+    def step_wall(self, seconds: float) -> None:
+        """The wall clock is set, or the machine was suspended: the monotonic clock does not see it."""
+        self._wall += seconds
+
+    def stall_wall(self, seconds: float) -> None:
+        """The monotonic clock goes on, the wall clock does not."""
+        self._monotonic += seconds
+
+    def now(self) -> Instant:
+        return Instant(self._monotonic, self._wall)
+
+
+def answer(status: int = 200, *, retry_after: str | None = None, body: Any = None, **members: Any) -> TokenResponse:
+    """An answer of the token endpoint: *body* as it is, or else a JSON object of *members*."""
+    if body is None:
+        body = json.dumps(members)
+    return TokenResponse(status, retry_after, body.encode() if isinstance(body, str) else body)
+
+
+Outcome = TokenResponse | Failure | Exception | Callable[[], "Outcome"]
+
+
+class ScriptedSender:
+    """
+    Answers in the script's order; when that is used up, with tokens `token-1`, `token-2` and so on.
+
+    Attributes:
+        log: The token requests, with the seconds each was allowed.
+        life: `expires_in` of the tokens.
+        scope: Their `scope`, None for none.
+    """
+
+    def __init__(self, *script: Outcome, life: int = 1800, scope: str | None = None) -> None:
+        self.script = list(script)
+        self.life = life
+        self.scope = scope
+        self.log: list[tuple[TokenRequest, float]] = []
+        self._open = threading.Event()
+        self._open.set()
+        self.arrived = threading.Semaphore(0)
+
+    def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+        self.log.append((request, seconds))
+        serial = len(self.log)
+        outcome: Outcome | None = self.script.pop(0) if self.script else None
+        self.arrived.release()
+        assert self._open.wait(10), "a held answer was never let go"
+        while callable(outcome):
+            outcome = outcome()
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            return outcome
+        members: dict[str, Any] = {"access_token": f"token-{serial}", "token_type": "Bearer", "expires_in": self.life}
+        if self.scope is not None:
+            members["scope"] = self.scope
+        return answer(**members)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Answers wait until the end of the block."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
+
+    @property
+    def count(self) -> int:
+        return len(self.log)
+
+
+def make_source(
+    sender: ScriptedSender,
+    clock: FakeClock | None = None,
+    *,
+    scope: str | None = None,
+    credentials: Any = None,
+    timeout: float = 30.0,
+    chance: float = 0.0,
+) -> TokenSource:
+    """A source on a fake clock. With *chance* 0 a token of 1,800 s is renewed from 1,500 s on."""
+    fetcher = Fetcher(
+        TokenEndpoint(TOKEN_URL, scope, 1800, "host/1.0"),
+        credentials or AppCredentials(KEY, SECRET),
+        sender,
+        timeout,
+        clock=clock or FakeClock(),
+        chance=lambda: chance,
+    )
+    return TokenSource(fetcher, TokenError)
+
+
+def wait_for_fetches() -> None:
+    """Until no fetch is under way in this process."""
+    for thread in threading.enumerate():
+        if thread.name == "dolby-auth-token":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """What *work* returned or raised in each of *count* threads that start together."""
+    results: list[Any] = [None] * count
+    barrier = threading.Barrier(count)
+
+    def run(index: int) -> None:
+        barrier.wait()
+        try:
+            results[index] = work(index)
+        except BaseException as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "a caller is stuck"
+    return results
