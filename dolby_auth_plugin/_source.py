@@ -1,0 +1,375 @@
+"""
+The decider: hands out the token, renews it ahead of its end, replaces it when it was refused.
+
+It owns the state and the only lock. Each fetch runs in a thread of its own, and whoever needs the token waits
+for that fetch, be it a thread or a task: so there is one path for all, and no caller's death can hurt a fetch.
+Nothing here waits, sends, logs or warns with the lock held.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Generator
+from typing import Any
+
+from ._credentials import AppCredentials
+from ._errors import Failure, ScopeWarning, TokenError
+from ._fetch import Fetch, Fetcher, Wait, out_of_time
+from ._hosts import printable
+from ._refusals import Refusals
+from ._scope import missing
+from ._token import AccessToken, Instant
+
+logger = logging.getLogger("dolby_auth_plugin")
+
+# Seconds a failure is given to callers without asking again; longer, up to the second figure, when the
+# endpoint says so itself (`Retry-After`).
+_FAILURE_MEMORY, _FAILURE_MEMORY_MAX = 3.0, 10.0
+
+# Doublings of the pause between failed renewals, which begins with the failure's own memory.
+_RENEWAL_DOUBLINGS = 4
+
+# Earlier tokens that are still recognised on a late 401. Few, since each may be long.
+_RECOGNISED = 8
+
+_INTERRUPTED = Failure("The token request was interrupted. Try again.", reason="interrupted", retryable=True)
+
+
+class TokenSource:
+    """
+    Obtains, keeps, renews and replaces one token for any number of threads, tasks and event loops.
+
+    Args:
+        fetcher: How a token is asked for.
+        error: The host library's `TokenError`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_error",
+        "_failed_credentials",
+        "_failure",
+        "_failure_until",
+        "_fetch",
+        "_fetcher",
+        "_lock",
+        "_marks",
+        "_monotonic",
+        "_previous",
+        "_ready",
+        "_refusals",
+        "_renew_after",
+        "_renewals_failed",
+        "_scope_reported",
+        "_token",
+        "_unreported",
+        "_wall",
+    )
+
+    def __init__(self, fetcher: Fetcher, error: type[TokenError]) -> None:
+        self._fetcher = fetcher
+        self._error = error
+        # Kept at hand for `ready`.
+        self._monotonic = fetcher.clock.monotonic
+        self._wall = fetcher.clock.time
+        self._lock = threading.Lock()
+        self._token: AccessToken | None = None
+        # The token while nothing stands against handing it out unseen: no mark, no warning to give.
+        self._ready: AccessToken | None = None
+        self._previous: tuple[AccessToken, ...] = ()
+        # The hosts that refused the present token. To others it stays good until its replacement is there.
+        self._marks: frozenset[str] = frozenset()
+        self._refusals = Refusals()
+        self._fetch: Fetch | None = None
+        self._failure: Failure | None = None
+        self._failure_until = 0.0
+        self._failed_credentials: AppCredentials | None = None
+        self._renew_after: float | None = None
+        self._renewals_failed = 0
+        self._unreported: list[str] = []
+        self._scope_reported = False
+        _sources.add(self)
+
+    def without_token(self) -> TokenSource:
+        """A source of the same configuration that has obtained nothing yet."""
+        return TokenSource(self._fetcher, self._error)
+
+    def __reduce__(self) -> tuple[type[TokenSource], tuple[Any, ...]]:
+        # Credentials travel, a token does not.
+        return TokenSource, (self._fetcher, self._error)
+
+    # What adapters call
+
+    def ready(self) -> AccessToken | None:
+        """The token if it can be had without a look at anything else: no lock and no wait, for every request."""
+        token = self._ready
+        if token is not None and self._monotonic() < token._renew_monotonic and self._wall() < token._renew_wall:
+            return token
+        return None
+
+    def token(self, host: str | None = None, patience: float | None = None) -> AccessToken:
+        """
+        A good token, waiting for it in this thread if need be.
+
+        Args:
+            host: The `host:port` it is for; a token that this host refused won't do. None: one that no
+                host refused.
+            patience: Seconds this caller waits at most, if fewer than the source's own timeout.
+
+        Raises:
+            TokenError: If there is none to be had.
+        """
+        steps = self.steps(host, patience)
+        while not isinstance(step := next(steps), AccessToken):
+            step.block()
+        return step
+
+    def steps(self, host: str | None, patience: float | None) -> Generator[Wait | AccessToken, None, None]:
+        """
+        The way to a token: each `Wait` is to be waited for in the caller's own manner; the token comes last.
+
+        Raises:
+            TokenError: If there is none to be had.
+        """
+        timeout = self._fetcher.timeout
+        patience = timeout if patience is None else min(timeout, patience)
+        give_up = self._monotonic() + patience
+        joined: Fetch | None = None
+        while True:
+            now = Instant.now(self._fetcher.clock)
+            with self._lock:
+                wakers = self._disown_overdue(now.monotonic)
+                step = self._decide(host, joined, now)
+                unreported = self._report() if isinstance(step, AccessToken) else []
+                run_here = isinstance(step, Fetch) and step.threadless
+                if isinstance(step, Fetch):
+                    step.threadless = False
+            for wake in wakers:
+                wake()
+            if isinstance(step, Failure):
+                raise self._error.of(step)
+            if isinstance(step, AccessToken):
+                if unreported:
+                    warnings.warn(
+                        f"Dolby.io did not grant {', '.join(map(repr, unreported))}: what needs it will be refused",
+                        ScopeWarning,
+                        stacklevel=2,
+                    )
+                yield step
+                return
+            if step.keep:
+                # One that was invalidated is waited for (never two at once), but its token is not taken.
+                joined = step
+            if run_here:
+                self._run(step)
+            elif now.monotonic >= give_up:
+                raise self._error.of(out_of_time(patience))
+            else:
+                yield Wait(step, min(give_up, step.deadline) - now.monotonic)
+
+    def issued(self, authorization: str | bytes) -> AccessToken | None:
+        """The token of ours whose `Authorization` header this is."""
+        for token in (self._token, *self._previous):
+            if token is not None and token._header == authorization:
+                return token
+        return None
+
+    def refuse(self, token: AccessToken, host: str) -> bool:
+        """
+        Note that *host* answered *token* with 401.
+
+        Returns:
+            Whether there is another token for it, or one will be obtained: False once the host has used up
+            its allowance, and then the token stays.
+        """
+        with self._lock:
+            if token is not self._token:
+                # Someone has replaced it already: a late 401 must not throw away the newer one.
+                return True
+            if self._fetch is None and host not in self._marks:
+                if not self._refusals.spend(host, token, self._monotonic()):
+                    return False
+            self._marks |= {host}
+            self._publish()
+        logger.debug("401 from %s: the token is being replaced", host)
+        return True
+
+    def accepted(self, host: str, refused: AccessToken) -> None:
+        """Note that *host* accepted the token that replaced *refused*."""
+        with self._lock:
+            self._refusals.give_back(host, refused)
+
+    def invalidate(self) -> None:
+        """Forget the token and any remembered failure; a fetch under way serves its waiters and isn't kept."""
+        with self._lock:
+            self._shelve()
+            self._token = None
+            self._forget_failures()
+            self._publish()
+            if self._fetch is not None:
+                self._fetch.keep = False
+
+    # Decisions, with the lock held
+
+    def _decide(self, host: str | None, joined: Fetch | None, now: Instant) -> AccessToken | Failure | Fetch:
+        """What a caller gets, or the fetch it has to wait for."""
+        if joined is not None and joined.outcome is not None:
+            return joined.outcome
+        token = self._token
+        marked = bool(self._marks) if host is None else host in self._marks
+        if token is not None and token.is_good(now) and not marked:
+            if not token.is_fresh(now) and self._fetch is None and self._may_renew(now.monotonic):
+                self._start(now.monotonic, ahead=True)
+            return token
+        if self._fetch is not None:
+            return self._fetch
+        if self._failure is not None and now.monotonic < self._failure_until:
+            # Whether a callable has other credentials by now can be told only by asking it, in a fetch.
+            if self._failed_credentials is None or self._failed_credentials is self._fetcher.credentials:
+                return self._failure
+        return self._start(now.monotonic, ahead=False)
+
+    def _may_renew(self, now: float) -> bool:
+        return self._renew_after is None or now >= self._renew_after
+
+    def _publish(self) -> None:
+        self._ready = None if self._marks or self._unreported else self._token
+
+    def _shelve(self) -> None:
+        if self._token is not None:
+            self._previous = (self._token, *self._previous)[:_RECOGNISED]
+        self._marks = frozenset()
+
+    def _forget_failures(self) -> None:
+        self._failure = self._failed_credentials = self._renew_after = None
+        self._renewals_failed = 0
+
+    def _report(self) -> list[str]:
+        """The scopes to warn of, taken by the one caller who gets them."""
+        unreported, self._unreported = self._unreported, []
+        if unreported:
+            self._scope_reported = True
+            self._publish()
+        return unreported
+
+    def _disown_overdue(self, now: float) -> list[Callable[[], None]]:
+        """
+        Give up a fetch that is past its deadline: its token, should it come, is dropped.
+
+        One that began as a renewal has had nobody waiting from its start, and may have slept with a frozen
+        process: who needs the token asks anew. Otherwise all who wait get the same failure.
+        """
+        fetch = self._fetch
+        if fetch is None or now < fetch.deadline:
+            return []
+        if not fetch.ahead:
+            return self._settle(fetch, out_of_time(self._fetcher.timeout))
+        self._fetch = None
+        return fetch.end(None)
+
+    def _settle(self, fetch: Fetch, outcome: AccessToken | Failure) -> list[Callable[[], None]]:
+        """Keep the outcome, and end the fetch."""
+        if fetch.keep:
+            if isinstance(outcome, AccessToken):
+                self._shelve()
+                self._token = outcome
+                self._forget_failures()
+                if outcome.scope is not None and not self._scope_reported:
+                    self._unreported = missing(self._fetcher.endpoint.scope, outcome.scope)
+                self._publish()
+            else:
+                self._remember(outcome, fetch)
+        if self._fetch is fetch:
+            self._fetch = None
+        return fetch.end(outcome)
+
+    def _remember(self, failure: Failure, fetch: Fetch) -> None:
+        now = self._monotonic()
+        if failure is self._failure and now < self._failure_until:
+            return  # handed on from memory, which makes it last no longer
+        memory = min(max(_FAILURE_MEMORY, failure.retry_after or 0), _FAILURE_MEMORY_MAX)
+        self._failure, self._failure_until = failure, now + memory
+        self._failed_credentials = fetch.credentials
+        if fetch.ahead:
+            self._renew_after = now + memory * 2 ** min(self._renewals_failed, _RENEWAL_DOUBLINGS)
+            self._renewals_failed += 1
+
+    # Fetching
+
+    def _start(self, now: float, *, ahead: bool) -> Fetch:
+        """Begin a fetch in a thread of its own; the lock is held."""
+        fetch = Fetch(self._lock, now + self._fetcher.timeout, ahead=ahead)
+        thread = threading.Thread(target=self._run, args=(fetch,), name="dolby-auth-token", daemon=True)
+        try:
+            self._fetch = fetch
+            thread.start()
+        except RuntimeError:
+            # No thread can be had: the interpreter shuts down, or a limit is reached. Who needs the token
+            # fetches it himself; a renewal can wait.
+            fetch.threadless = True
+            if ahead:
+                self._fetch = None
+                self._renew_after = now + _FAILURE_MEMORY
+        except BaseException:
+            # A KeyboardInterrupt in this caller must not leave others waiting for a fetch that never began.
+            self._fetch = None
+            raise
+        return fetch
+
+    def _run(self, fetch: Fetch) -> None:
+        began = Instant.now(self._fetcher.clock)
+        outcome: AccessToken | Failure = _INTERRUPTED
+        try:
+            outcome = self._ask(fetch)
+        finally:
+            with self._lock:
+                had_one = self._token is not None
+                disowned = fetch.done
+                wakers = [] if disowned else self._settle(fetch, outcome)
+            for wake in wakers:
+                wake()
+        if disowned:
+            return
+        if isinstance(outcome, AccessToken):
+            logger.info(
+                "token %s: lives %.0f s, scopes %s, took %.3f s",
+                "renewed" if had_one else "obtained",
+                outcome.expires_at.timestamp() - began.wall,
+                "not named" if outcome.scope is None else printable(" ".join(sorted(outcome.scope))) or "none",
+                self._monotonic() - began.monotonic,
+            )
+        elif fetch.ahead:
+            logger.warning("renewal failed, the present token is used to its end: %s", outcome.message)
+
+    def _ask(self, fetch: Fetch) -> AccessToken | Failure:
+        credentials = self._fetcher.ask_credentials()
+        if isinstance(credentials, Failure):
+            return credentials
+        with self._lock:
+            remembered = self._failure if self._monotonic() < self._failure_until else None
+            if remembered is not None and not fetch.ahead and credentials == self._failed_credentials:
+                return remembered
+        fetch.credentials = credentials
+        return self._fetcher.obtain(credentials, fetch.deadline)
+
+    def _after_fork(self) -> None:
+        # Only the forking thread lives on in the child: the lock may be held, and a fetch run, by one that does not.
+        self._lock = threading.Lock()
+        self._fetch = None
+
+
+# What `os.register_at_fork` is given, it keeps for ever: so one function, and sources that may go.
+_sources: weakref.WeakSet[TokenSource] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for source in _sources:
+        source._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
