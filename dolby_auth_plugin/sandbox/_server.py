@@ -1,0 +1,135 @@
+"""
+Sockets, a thread, an event loop, and uvicorn's protocol on it.
+
+uvicorn's own `Server` looks for its end ten times a second and logs through global loggers, so this
+takes what is below it: one protocol object per connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Sequence
+from typing import cast
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+# Only a fault of the sandbox itself is worth a line; a client's bad request is what tests are for.
+_LOGGER = logging.getLogger("dolby_auth_plugin.sandbox")
+_LOGGER.setLevel(logging.ERROR)
+
+# Connections that may wait to be accepted: a thousand tasks can start at once.
+_BACKLOG = 2048
+
+
+class Servers:
+    """
+    One HTTP server per application, on loopback, all on one event loop in a daemon thread.
+
+    The ports are 0 at first, for any that is free; they are kept from the first start on.
+    """
+
+    def __init__(self, apps: Sequence[ASGIApp]) -> None:
+        self.ports = [0] * len(apps)
+        self._configs = [_config(app) for app in apps]
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping: asyncio.Event
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None
+
+    def start(self) -> None:
+        with contextlib.ExitStack() as undo:
+            # They listen before the thread runs; until it does, connections wait in the kernel.
+            sockets = [
+                undo.enter_context(socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)) for port in self.ports
+            ]
+            for listener in sockets:
+                # Connections inherit it. asyncio would set it itself, but only where the protocol
+                # is named; without it each answer on a kept connection takes 40 ms.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.ports = [listener.getsockname()[1] for listener in sockets]
+            self._loop = undo.enter_context(contextlib.closing(asyncio.SelectorEventLoop()))
+            self._stopping = asyncio.Event()
+            thread = threading.Thread(target=self._run, args=[sockets], name="dolby-sandbox", daemon=True)
+            thread.start()
+            self._thread = thread
+            undo.pop_all()
+
+    def stop(self) -> None:
+        """Resets what is open, and returns when the thread has ended."""
+        assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        self._thread = None
+
+    def _run(self, sockets: list[socket.socket]) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(sockets))
+
+    async def _serve(self, sockets: list[socket.socket]) -> None:
+        state = ServerState()
+        servers = [
+            await self._loop.create_server(
+                lambda config=config: _Protocol(config, state, {}),  # type: ignore[misc]
+                sock=listener,
+                backlog=_BACKLOG,
+            )
+            for config, listener in zip(self._configs, sockets, strict=True)
+        ]
+        await self._stopping.wait()
+        for server in servers:
+            server.close()
+        # Besides this task there may be requests, and connections that no protocol knows yet.
+        while state.connections or len(asyncio.all_tasks()) > 1:
+            requests = list(state.tasks)
+            for connection in list(state.connections):
+                cast(_Protocol, connection).transport.abort()
+            # A request must learn that its connection is gone before it ends: else, a 500.
+            await asyncio.sleep(0)
+            for request in requests:
+                request.cancel()
+
+
+class _Protocol(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.logger = _LOGGER
+        self.access_log = False
+        # Each request gets a copy as `scope["state"]`.
+        self.app_state = {"transport": transport}
+        super().connection_made(transport)
+
+
+def _config(app: ASGIApp) -> Config:
+    async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
+        # Both mean that nobody waits for an answer any more; uvicorn would log them as errors.
+        with contextlib.suppress(asyncio.CancelledError, ClientDisconnect):
+            await app(scope, receive, send)
+
+    config = Config(
+        quiet,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        workers=1,
+        # Seconds; longer than any test leaves a pooled connection idle.
+        timeout_keep_alive=300,
+    )
+    config.load()
+    # For loggers at their lowest level, loading has wrapped it in one that logs every message.
+    config.loaded_app = quiet
+    return config
