@@ -1,0 +1,417 @@
+"""
+`DolbyAuth` for requests: a `requests.auth.AuthBase`.
+
+    session = requests.Session()
+    session.auth = DolbyAuth()
+
+requests calls an auth object once for each prepared request, and lets it register a response hook. The hook
+stays on the request through redirects, so it also sees the answers of hosts that are none of ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ._auth import BaseAuth, missing_host, wrong_host
+from ._credentials import CredentialsSource, choose
+from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenRequest, TokenResponse, no_answer
+from ._errors import Failure
+from ._errors import TokenError as _TokenError
+from ._hosts import DOLBY_HOSTS
+from ._token import AccessToken
+
+try:
+    import requests
+except ImportError:
+    raise missing_host("requests") from None
+
+import urllib3
+from requests.__version__ import __version__ as _requests_version
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.cookies import extract_cookies_to_jar
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, rewind_body
+from urllib3.util.ssl_ import create_urllib3_context
+
+__all__ = ["DolbyAuth", "TokenError"]
+
+# Bytes and seconds for reading a refused response's body, so that its connection can be used again and the
+# body be looked at in `history`. Past that the connection is closed instead.
+_DRAIN_BYTES, _DRAIN_SECONDS = 1 << 16, 5.0
+
+_RETRYABLE = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    urllib3.exceptions.ProtocolError,
+    urllib3.exceptions.TimeoutError,
+)
+
+
+class TokenError(_TokenError, requests.RequestException):
+    """No token could be obtained; a `requests.RequestException` too. The fields are the base class's."""
+
+
+class DolbyAuth(BaseAuth[str], AuthBase):
+    """
+    Authenticates requests to Dolby.io with an API token: obtained, kept, renewed and replaced by itself.
+
+    Make one and keep it: the token is shared by all that use this object, from any number of threads. It goes
+    to no other hosts than *allowed_hosts*; other requests pass untouched.
+
+    Args:
+        app_key: The "App key" of the Dolby.io dashboard: the OAuth client id. None: from the environment,
+            `DOLBYIO_APP_KEY`, else `APP_KEY`.
+        app_secret: The "App secret". None: `DOLBYIO_APP_SECRET`, else `APP_SECRET`.
+        credentials: Called before each token request for an `AppCredentials`, in place of the two above: for
+            vaults and rotation. It runs in a thread of its own.
+        scope: What the token may do: one scope, several in a string or an iterable, `"comms:*"`; None for an
+            unrestricted token. See `Scope`.
+        expires_in: Lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The answer's own rules.
+        token_url: The token endpoint; https, or http on loopback.
+        allowed_hosts: Who may have the token: names (https's own port), `name:port`, `*.example.com`.
+        timeout: Seconds a call waits for a token at most, all tries included.
+        session: A session made for sending token requests (proxies, CA, mocks), used as it is. None: our own,
+            which follows the environment's proxies and CA bundle.
+
+    Raises:
+        ValueError: If an argument is malformed or out of range, or the environment has no credentials.
+        TypeError: If one is of the wrong type.
+
+    A call that needs a token and can't get one raises `TokenError`, a `requests.RequestException`.
+    """
+
+    def __init__(
+        self,
+        app_key: str | None = None,
+        app_secret: str | None = None,
+        *,
+        credentials: CredentialsSource | None = None,
+        scope: str | Iterable[str] | None = None,
+        expires_in: int | timedelta = DEFAULT_EXPIRES_IN,
+        token_url: str = DEFAULT_TOKEN_URL,
+        allowed_hosts: Iterable[str] = DOLBY_HOSTS,
+        timeout: float = 30.0,
+        session: requests.Session | None = None,
+    ) -> None:
+        chosen = choose(app_key, app_secret, credentials)
+        # A rendering of this frame's locals must not show it.
+        del app_secret
+        if session is not None and not isinstance(session, requests.Session):
+            raise TypeError(f"session must be a requests.Session, got {type(session).__name__}")
+        self._set_up(
+            chosen,
+            scope=scope,
+            expires_in=expires_in,
+            token_url=token_url,
+            allowed_hosts=allowed_hosts,
+            timeout=timeout,
+            host_library=f"requests/{_requests_version}",
+            send=_Sender(session),
+            read_origin=_dialled,
+            error=TokenError,
+        )
+        self._hook = _Hook(self).look
+
+    def token(self) -> AccessToken:
+        """
+        A good token, waiting for it if need be: for other SDKs, and for warming up.
+
+        Raises:
+            TokenError: If there is none to be had.
+        """
+        return self._obtain(None, None)
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Authorize *r*, if it goes to an allowed host. Called by requests."""
+        if not isinstance(r, requests.PreparedRequest):
+            raise wrong_host(r, "requests")
+        # As in `_authority`, without the call: this is every request's way.
+        url = r.url or ""
+        end = url.find("/", 8)
+        host, guarded = self._verdicts[url if end < 0 else url[:end]]
+        if guarded:
+            host = self._authority(url)
+        if host is not None:
+            token = self._source.ready() or self._obtain(host, r)
+            r.headers["Authorization"] = token._header
+            hooks = r.hooks["response"]
+            if self._hook not in hooks:
+                # In front: the caller's own hooks are to see the final answer.
+                hooks.insert(0, self._hook)
+        return r
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._hook = _Hook(self).look
+
+    def _authority(self, url: str) -> str | None:
+        """The `host:port` to which a request with this prepared URL may carry the token, or None."""
+        # The text before the path; whatever comes before its end decides what will be dialled.
+        end = url.find("/", 8)
+        host, guarded = self._verdicts[url if end < 0 else url[:end]]
+        if guarded and self._verdicts.policy.is_token_endpoint(*_dialled(url), urlsplit(url).path):
+            return None
+        return host
+
+    def _obtain(self, host: str | None, request: requests.PreparedRequest | None) -> AccessToken:
+        try:
+            return self._source.token(host)
+        except _TokenError as error:
+            error.request = _bare(request or requests.Request("POST", self._token_url).prepare())
+            raise
+
+    def _answered(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response:
+        """The response hook: what the caller gets for *response*."""
+        status = response.status_code
+        # The request that was answered, which after a redirect is not the one that was authorized.
+        request = response.request
+        host = self._authority(request.url or "")
+        if host is None:
+            self._let_go(request)
+        elif status == 401:
+            return self._retried(response, request, host, kwargs)
+        return response
+
+    def _let_go(self, request: requests.PreparedRequest) -> None:
+        """Leave a chain of redirects that has come to a foreign host: it must not win the token back."""
+        others = [hook for hook in request.hooks["response"] if hook != self._hook]
+        if isinstance(request, requests.PreparedRequest):
+            # A dict of its own: the session's copies share theirs with the caller's request.
+            request.hooks = {**request.hooks, "response": others}
+        else:
+            # A mock's stand-in, which passes on nothing that is set on it.
+            request.hooks["response"] = others
+
+    def _retried(
+        self, response: requests.Response, request: requests.PreparedRequest, host: str, kwargs: dict[str, Any]
+    ) -> requests.Response:
+        """The answer to *request* with another token, or the 401 itself where there is no sending again."""
+        authorization = request.headers.get("Authorization")
+        refused = None
+        if authorization is not None:
+            refused = self._source.issued(authorization)
+            if refused is None or not self._source.refuse(refused, host):
+                return response
+        # Without any, requests took it off on the way here, from one allowed host to another.
+        connection = getattr(response, "connection", None)
+        if connection is None or not _rewind(request):
+            return response
+
+        _release(response, streamed=kwargs["stream"])
+        token = self._obtain(host, request)
+        # `history` keeps the request as it was refused. The live one gets the new header, since requests
+        # builds the next request of a chain of redirects from it.
+        response.request = request.copy()
+        _take_cookies(request, response)
+        request.headers["Authorization"] = token._header
+        began = time.perf_counter()
+        again: requests.Response = connection.send(request, **kwargs)
+        again.elapsed = timedelta(seconds=time.perf_counter() - began)
+        again.history = [*response.history, response]
+        if again.status_code != 401 and refused is not None:
+            self._source.accepted(host, refused)
+        return again
+
+
+class _Hook:
+    """
+    The response hook of an auth object.
+
+    It pickles without the auth: a pickled response must not take the app secret into caches and job queues.
+    """
+
+    __slots__ = ("_auth",)
+
+    def __init__(self, auth: DolbyAuth | None) -> None:
+        self._auth = auth
+
+    def look(
+        self,
+        response: requests.Response,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Any = None,
+        **others: Any,
+    ) -> requests.Response:
+        # The parameters, and their defaults, are those of `HTTPAdapter.send`: named ones cost half of `**kwargs`.
+        # What nearly every response is, told here without a further call.
+        if response.status_code < 300 or self._auth is None:
+            return response
+        kwargs = {"stream": stream, "timeout": timeout, "verify": verify, "cert": cert, "proxies": proxies, **others}
+        return self._auth._answered(response, kwargs)
+
+    def __reduce__(self) -> tuple[type[_Hook], tuple[None]]:
+        return _Hook, (None,)
+
+
+def _dialled(url: str) -> tuple[str, str, int | None]:
+    # As requests' own adapter takes the prepared URL apart to connect.
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port
+
+
+def _bare(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """A copy to be carried by an error: without credentials, body and hooks."""
+    bare = requests.PreparedRequest()
+    bare.method, bare.url = request.method, request.url
+    bare.headers = CaseInsensitiveDict(request.headers)
+    bare.headers.pop("Authorization", None)
+    return bare
+
+
+def _rewind(request: requests.PreparedRequest) -> bool:
+    """Whether the body can be sent once more; if so, it stands where it stood the first time."""
+    if request.body is None or isinstance(request.body, str | bytes | bytearray | memoryview):
+        return True
+    try:
+        rewind_body(request)
+    except (requests.exceptions.UnrewindableBodyError, OSError, ValueError):
+        # A generator, a pipe, a closed file. Sent again they would make an empty or a hanging request.
+        return False
+    return True
+
+
+def _release(response: requests.Response, *, streamed: bool) -> None:
+    """
+    Let the connection go, with the body read where that is quickly done.
+
+    The body of a refused answer may be broken, endless or never come: none of that may keep the retry.
+    """
+    chunks: list[bytes] = []
+    raw = response.raw
+    if isinstance(raw, urllib3.BaseHTTPResponse) and not streamed:
+        until = time.monotonic() + _DRAIN_SECONDS
+        size = 0
+        try:
+            # read1 gives what is there; read(n) would wait for n bytes.
+            while chunk := raw.read1(_DRAIN_BYTES, decode_content=True):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > _DRAIN_BYTES or time.monotonic() > until:
+                    raw.close()
+                    break
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            raw.close()
+        response._content = b"".join(chunks)
+        response._content_consumed = True
+    response.close()
+
+
+def _take_cookies(request: requests.PreparedRequest, response: requests.Response) -> None:
+    """Have the retry send the cookies that came with the refusal, as a redirect would."""
+    jar: Any = request._cookies
+    if not response.cookies or jar is None:
+        return
+    probe = request.copy()
+    probe.headers.pop("Cookie", None)
+    probe.prepare_cookies(jar)
+    if probe.headers.get("Cookie") == request.headers.get("Cookie"):
+        # Not a header of the caller's own making, which the jar could not make again.
+        extract_cookies_to_jar(jar, request, response.raw)
+        request.headers.pop("Cookie", None)
+        request.prepare_cookies(jar)
+
+
+class _Sender:
+    """Sends token requests: with a lent session, or one of its own for each."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: requests.Session | None) -> None:
+        self._session = session
+
+    def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+        try:
+            if self._session is not None:
+                return _post(self._session, request, seconds)
+            with requests.Session() as session:
+                session.mount("https://", _Adapter())
+                return _post(session, request, seconds)
+        except requests.HTTPError as error:
+            # A lent session's hook raised for the status.
+            if error.response is None:
+                return no_answer(error, retryable=False)
+            answer = error.response
+            return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
+        except _RETRYABLE as error:
+            return no_answer(error, retryable=True)
+
+    def __reduce__(self) -> tuple[type[_Sender], tuple[None]]:
+        if self._session is not None:
+            raise TypeError("a DolbyAuth with session= can't be pickled: the session belongs to this process")
+        return _Sender, (None,)
+
+
+def _post(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse:
+    until = time.monotonic() + seconds
+    response = session.post(
+        request.url,
+        data=request.body,
+        headers=request.headers,
+        # An auth that does nothing: without one requests would look into .netrc, or take the session's own.
+        auth=_as_it_is,
+        allow_redirects=False,
+        stream=True,
+        timeout=seconds,
+    )
+    with response:
+        raw = response.raw
+        if response._content_consumed or not isinstance(raw, urllib3.BaseHTTPResponse):
+            body = response.content
+        else:
+            body = b""
+            while chunk := raw.read1(1 << 16, decode_content=True):
+                body += chunk
+                if len(body) > MAX_BODY:
+                    break
+                if time.monotonic() > until:
+                    raise requests.ReadTimeout("the answer came too slowly")
+        return TokenResponse(response.status_code, response.headers.get("Retry-After"), body)
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+class _Adapter(HTTPAdapter):
+    """
+    Connects with one TLS context for the whole process.
+
+    requests' own adapter loads the CA bundle for each connection: tens of milliseconds that hold up all
+    threads, an event loop's among them.
+    """
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        target, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return target, {"ssl_context": _tls_context(_ca_bundle())}
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        # The context does it.
+        pass
+
+
+def _ca_bundle() -> str:
+    # The same names, in the same order, as in requests' own sessions.
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
+
+
+@functools.lru_cache(maxsize=1)
+def _tls_context(bundle: str) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    is_folder = Path(bundle).is_dir()
+    context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+    return context

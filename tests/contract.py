@@ -1,0 +1,819 @@
+"""
+Every behaviour that a user of any host library sees, written once.
+
+A subclass supplies the driver. Servers are real: the sandbox, and small ones whose answers a test decides.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import gzip
+import json
+import logging
+import pickle
+import ssl
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import httpx2
+import pytest
+import requests
+import trustme
+
+from dolby_auth_plugin import AccessToken, AppCredentials, DolbyAuthError, ScopeWarning, TokenError, _httpx_family
+from dolby_auth_plugin._fetch import Fetcher
+from dolby_auth_plugin._source import TokenSource
+from dolby_auth_plugin.sandbox import Sandbox
+
+from .drivers import Client, Driver
+from .fakes import FakeClock, wait_for_fetches
+from .servers import Received, Reply, Server, serving
+
+CLASSIC: dict[str, Any] = {"app_key": "an-app-key", "app_secret": "canary-secret"}
+
+
+def on_clock(auth: Any, clock: FakeClock) -> Any:
+    """*auth*, living by *clock*."""
+    old = auth._source
+    fetcher = old._fetcher
+    auth._source = TokenSource(
+        Fetcher(fetcher.endpoint, fetcher.credentials, fetcher.send, fetcher.timeout, clock=clock, chance=lambda: 0.0),
+        old._error,
+    )
+    return auth
+
+
+def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*(names or ("127.0.0.1",))).configure_cert(context)
+    return context
+
+
+class AuthContract:
+    driver: ClassVar[Driver]
+
+    @pytest.fixture
+    def sandbox(self) -> Iterator[Sandbox]:
+        with Sandbox() as sandbox:
+            yield sandbox
+
+    @pytest.fixture
+    def api(self) -> Iterator[Server]:
+        with serving() as server:
+            yield server
+
+    @pytest.fixture
+    def other(self) -> Iterator[Server]:
+        with serving() as server:
+            yield server
+
+    def auth(self, sandbox: Sandbox, *allowed: Server, **options: Any) -> Any:
+        """An auth object for *sandbox* that may also talk to *allowed*."""
+        hosts = (*sandbox.allowed_hosts, *(server.host for server in allowed))
+        return self.driver.adapter.DolbyAuth(**{**sandbox.options, "allowed_hosts": hosts, **options})
+
+    @pytest.fixture
+    def auth_of_sandbox(self, sandbox: Sandbox) -> Any:
+        return self.auth(sandbox)
+
+    @pytest.fixture
+    def client(self, auth_of_sandbox: Any) -> Iterator[Client]:
+        with self.driver.open(auth_of_sandbox) as client:
+            yield client
+
+    def as_told(self, history: list[int]) -> list[int]:
+        """*history* as far as the library tells it."""
+        return history
+
+    # The token is there
+
+    def test_a_client_with_the_auth_is_authenticated(self, sandbox: Sandbox, client: Client) -> None:
+        assert client.get(f"{sandbox.url}/media/jobs").status == 200
+
+    def test_the_auth_works_for_a_single_call(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
+        with self.driver.open(None) as client:
+            assert client.get(f"{sandbox.url}/media/jobs", auth=auth_of_sandbox).status == 200
+
+    def test_the_token_is_obtained_once_and_kept(self, sandbox: Sandbox, client: Client) -> None:
+        assert [200] * 5 == [client.get(f"{sandbox.url}/media/jobs").status for _ in range(5)]
+        assert sandbox.token_requests == 1
+
+    def test_callers_that_start_together_cost_one_token_request(self, sandbox: Sandbox, client: Client) -> None:
+        sandbox.latency = 0.1
+
+        seen = client.crowd(24, "GET", f"{sandbox.url}/media/jobs")
+
+        assert [200] * 24 == [getattr(one, "status", one) for one in seen]
+        assert sandbox.token_requests == 1
+
+    def test_credentials_come_from_the_environment(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DOLBYIO_APP_KEY", sandbox.app_key)
+        monkeypatch.setenv("DOLBYIO_APP_SECRET", sandbox.app_secret)
+        auth = self.driver.adapter.DolbyAuth(token_url=sandbox.token_url, allowed_hosts=sandbox.allowed_hosts)
+
+        with self.driver.open(auth) as client:
+            assert client.get(f"{sandbox.url}/media/jobs").status == 200
+
+    def test_credentials_come_from_a_callable(self, sandbox: Sandbox) -> None:
+        auth = self.driver.adapter.DolbyAuth(
+            credentials=lambda: AppCredentials(sandbox.app_key, sandbox.app_secret),
+            token_url=sandbox.token_url,
+            allowed_hosts=sandbox.allowed_hosts,
+        )
+
+        with self.driver.open(auth) as client:
+            assert client.get(f"{sandbox.url}/media/jobs").status == 200
+
+    def test_credentials_outside_latin_1_are_sent_as_utf_8(self) -> None:
+        with Sandbox(app_key="schlüssel", app_secret="gehe%m:ß-€") as sandbox:
+            assert self.driver.token(self.auth(sandbox)).value
+
+    def test_the_token_request_is_what_was_asked_for(self, sandbox: Sandbox) -> None:
+        auth = self.auth(sandbox, scope=["comms:monitor:read", "comms:monitor:delete"], expires_in=timedelta(minutes=1))
+
+        token = self.driver.token(auth)
+
+        assert token.scope == {"comms:monitor:read", "comms:monitor:delete"}
+        [record] = sandbox.token_log
+        assert ("comms:monitor:read comms:monitor:delete", 60) == (record.scope, record.expires_in)
+        assert f" {self.driver.name}/{self.driver.library.__version__}" in (record.user_agent or "")
+
+    def test_token_hands_out_the_token_that_requests_use(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
+        token = self.driver.token(auth_of_sandbox)
+
+        assert isinstance(token, AccessToken)
+        with self.driver.open(auth_of_sandbox) as client:
+            client.get(f"{sandbox.url}/media/jobs")
+        assert sandbox.token_requests == 1
+
+    def test_a_token_is_renewed_ahead_of_its_end(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
+        """By the time it would end, the next one is there: no 401 is seen."""
+        clock = FakeClock()
+        sandbox._state.clock = clock.time
+        with self.driver.open(on_clock(auth_of_sandbox, clock)) as client:
+            for _ in range(20):
+                assert client.get(f"{sandbox.url}/media/jobs").history == []
+                wait_for_fetches()
+                clock.advance(200)
+
+        assert (sandbox.unauthorized, sandbox.token_requests) == (0, 3)
+        assert [False, True, True] == [record.early for record in sandbox.token_log]
+
+    def test_short_scopes_are_a_warning_in_the_callers_code(self, sandbox: Sandbox) -> None:
+        with pytest.warns(ScopeWarning, match="unknown scope 'comms:monitor:raed'"):
+            auth = self.auth(sandbox, scope="comms:monitor:raed")
+
+        with pytest.warns(ScopeWarning, match="did not grant 'comms:monitor:raed'"):
+            self.driver.token(auth)
+
+    def test_a_warning_turned_into_an_error_costs_one_call(self, sandbox: Sandbox) -> None:
+        with pytest.warns(ScopeWarning):
+            auth = self.auth(sandbox, scope="comms:x")
+
+        with self.driver.open(auth) as client, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ScopeWarning):
+                client.get(f"{sandbox.url}/media/jobs")
+            assert client.get(f"{sandbox.url}/media/jobs").status == 200
+        assert sandbox.token_requests == 1
+
+    # Where it goes
+
+    def test_a_foreign_host_gets_no_token_and_costs_none(self, sandbox: Sandbox, client: Client, other: Server) -> None:
+        assert client.get(other.url).status == 200
+
+        assert [None] == [received.token for received in other.log]
+        assert sandbox.token_requests == 0
+
+    def test_a_request_to_a_foreign_host_keeps_its_own_authorization(self, client: Client, other: Server) -> None:
+        client.get(other.url, headers={"Authorization": "Custom own"})
+
+        assert ["Custom own"] == [received.token for received in other.log]
+
+    def test_our_header_replaces_the_callers_on_an_allowed_host(self, sandbox: Sandbox, client: Client) -> None:
+        assert client.get(f"{sandbox.url}/media/jobs", headers={"Authorization": "Custom own"}).status == 200
+
+    def test_the_token_endpoint_gets_no_token(self, sandbox: Sandbox, client: Client) -> None:
+        client.get(f"{sandbox.url}/media/jobs")
+
+        seen = client.send("POST", f"{sandbox.token_url}?x=1", headers={"Authorization": "Bearer own"})
+
+        assert (seen.status, seen.history) == (401, [])
+        assert sandbox.token_requests == 2
+
+    def test_one_client_serves_media_and_storage(self, sandbox: Sandbox, client: Client) -> None:
+        """The presigned URLs' host never sees a token, which it would answer with 400."""
+        put = json.loads(client.send("POST", f"{sandbox.url}/media/input", json={"url": "dlb://in/a"}).body)["url"]
+        assert client.send("PUT", put, content=b"sound").status == 200
+
+        assert client.get(f"{sandbox.url}/media/output?url=dlb://in/a").body == b"sound"
+
+        assert (sandbox.storage_calls, sandbox.storage_leaks) == (2, 0)
+
+    def test_a_redirect_to_a_foreign_host_carries_no_token(self, sandbox: Sandbox, api: Server, other: Server) -> None:
+        """And its 401 wins neither a retry nor the token."""
+        api.answer = lambda _: Reply(302, {"Location": f"{other.url}/there"})
+        other.answer = lambda _: Reply(401)
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.get(api.url)
+
+        assert (seen.status, seen.history) == (401, [302])
+        assert [None] == [received.token for received in other.log]
+        assert (len(api.log), sandbox.token_requests) == (1, 1)
+
+    @pytest.mark.parametrize("status", [302, 307])
+    def test_the_token_does_not_come_back_after_a_foreign_hop(
+        self, sandbox: Sandbox, api: Server, other: Server, status: int
+    ) -> None:
+        def answer(received: Received) -> Reply:
+            return Reply(401) if received.path == "/back" else Reply(status, {"Location": f"{other.url}/there"})
+
+        api.answer = answer
+        other.answer = lambda _: Reply(status, {"Location": f"{api.url}/back"})
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.get(api.url)
+
+        assert (seen.status, seen.history) == (401, [status, status])
+        assert [False, True] == [received.token is None for received in api.log]
+
+    def test_a_redirect_between_allowed_hosts_is_answered_with_the_token(
+        self, sandbox: Sandbox, api: Server, other: Server
+    ) -> None:
+        """The libraries strip the header; the second host's 401 brings it back, without a new token."""
+        api.answer = lambda _: Reply(302, {"Location": f"{other.url}/there"})
+        other.answer = lambda received: Reply() if received.token else Reply(401)
+
+        with self.driver.open(self.auth(sandbox, api, other)) as client:
+            seen = client.get(api.url)
+
+        assert (seen.status, seen.history) == (200, self.as_told([302, 401]))
+        assert (len(api.log), len(other.log), sandbox.token_requests) == (1, 2, 1)
+
+    def test_what_a_user_set_is_not_changed(self, sandbox: Sandbox, client: Client) -> None:
+        headers = {"X-Mine": "1"}
+
+        client.get(f"{sandbox.url}/media/jobs", headers=headers)
+
+        assert headers == {"X-Mine": "1"}
+
+    # 401
+
+    def test_a_refused_request_is_sent_again_with_a_fresh_token(self, sandbox: Sandbox, client: Client) -> None:
+        client.get(f"{sandbox.url}/media/jobs")
+        sandbox.revoke_all()
+
+        seen = client.get(f"{sandbox.url}/media/jobs")
+
+        assert (seen.status, seen.history) == (200, [401])
+        assert sandbox.token_requests == 2
+
+    def test_a_second_401_is_returned_to_the_caller(self, sandbox: Sandbox, client: Client) -> None:
+        sandbox.refuse_tokens = True
+
+        seen = client.get(f"{sandbox.url}/media/jobs")
+
+        assert (seen.status, seen.history) == (401, [401])
+        assert (sandbox.api_calls, sandbox.token_requests) == (2, 2)
+
+    def test_history_shows_each_request_with_the_token_it_had(self, sandbox: Sandbox, client: Client) -> None:
+        client.get(f"{sandbox.url}/media/jobs")
+        sandbox.revoke_all()
+
+        response = client.get(f"{sandbox.url}/media/jobs").response
+
+        [refused] = response.history
+        assert refused.request.headers["Authorization"] != response.request.headers["Authorization"]
+        assert b"Expired or invalid token" in refused.content
+
+    def test_many_refusals_of_one_token_cost_one_token_request(self, sandbox: Sandbox, client: Client) -> None:
+        client.get(f"{sandbox.url}/media/jobs")
+        sandbox.revoke_all()
+        sandbox.latency = 0.1
+
+        seen = client.crowd(24, "GET", f"{sandbox.url}/media/jobs")
+
+        assert [200] * 24 == [getattr(one, "status", one) for one in seen]
+        assert sandbox.token_requests == 2
+
+    def test_an_api_that_refuses_every_token_costs_few_token_requests(self, sandbox: Sandbox, client: Client) -> None:
+        sandbox.refuse_tokens = True
+
+        statuses = {client.get(f"{sandbox.url}/media/jobs").status for _ in range(50)}
+
+        assert statuses == {401}
+        assert sandbox.token_requests == 4
+
+    def test_revocations_one_after_another_are_all_healed(self, sandbox: Sandbox, client: Client) -> None:
+        for _ in range(8):
+            assert client.get(f"{sandbox.url}/media/jobs").status == 200
+            sandbox.revoke_all()
+
+        assert sandbox.token_requests == 8
+
+    def test_the_refused_request_is_resent_not_the_one_that_began(self, sandbox: Sandbox, api: Server) -> None:
+        """POST, 303, GET that answers 401: the POST must not happen twice."""
+        first: list[str | None] = []
+
+        def answer(received: Received) -> Reply:
+            if received.method == "POST":
+                return Reply(303, {"Location": "/result"})
+            first.append(received.token)
+            return Reply(401) if len(first) == 1 else Reply()
+
+        api.answer = answer
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.send("POST", api.url, content=b"job")
+
+        assert (seen.status, seen.history) == (200, self.as_told([303, 401]))
+        assert ["POST", "GET", "GET"] == [received.method for received in api.log]
+
+    def test_a_redirect_after_a_healed_401_is_followed(self, sandbox: Sandbox, client: Client) -> None:
+        """On the way on the fresh token is used, so that no third is asked for."""
+        client.get(f"{sandbox.url}/media/jobs")
+        sandbox._state.store("/dlb/out", b"sound")
+        sandbox.revoke_all()
+
+        seen = client.get(f"{sandbox.url}/media/output?url=dlb://out")
+
+        assert (seen.body, seen.history) == (b"sound", self.as_told([401, 302]))
+        assert (sandbox.token_requests, sandbox.storage_leaks) == (2, 0)
+
+    def test_a_redirect_to_the_same_host_after_a_healed_401_has_the_fresh_token(
+        self, sandbox: Sandbox, api: Server
+    ) -> None:
+        first: list[str | None] = []
+
+        def answer(received: Received) -> Reply:
+            if not first:
+                first.append(received.token)
+            if received.token in first:
+                return Reply(401)
+            return Reply() if received.path == "/there" else Reply(302, {"Location": "/there"})
+
+        api.answer = answer
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.get(api.url)
+
+        assert (seen.status, seen.history) == (200, self.as_told([401, 302]))
+        assert sandbox.token_requests == 2
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"content": b"bytes \x00\xff"},
+            {"content": "täxt"},
+            {"json": {"a": [1, 2]}},
+            {"data": {"a": "1", "b": "zwei"}},
+            {"files": {"file": ("name", b"content")}, "data": {"field": "value"}},
+            {"content": b""},
+            {},
+        ],
+        ids=["bytes", "text", "json", "form", "multipart", "empty", "none"],
+    )
+    def test_a_body_is_sent_whole_again(self, sandbox: Sandbox, api: Server, options: dict[str, Any]) -> None:
+        api.refuse_old_tokens()
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.send("POST", api.url, **options)
+
+        assert (seen.status, seen.history) == (200, [401])
+        first, second = api.log
+        assert first.body == second.body
+        assert first.headers["Content-Type"] == second.headers["Content-Type"]
+
+    def test_a_body_that_cannot_be_sent_again_is_not_resent(self, sandbox: Sandbox, api: Server) -> None:
+        """The 401 goes back, and the next request has a fresh token."""
+        api.refuse_old_tokens()
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.send("POST", api.url, content=self.stream())
+            assert (seen.status, seen.history) == (401, [])
+            assert len(api.log) == 1
+
+            assert client.send("POST", api.url, content=self.stream()).status == 200
+
+        assert [b"onetwo"] * 2 == [received.body for received in api.log]
+        assert sandbox.token_requests == 2
+
+    def stream(self) -> Any:
+        """A body that can be read once."""
+        return (chunk for chunk in (b"one", b"two"))
+
+    def test_cookies_that_come_with_a_refusal_are_sent_with_the_retry(self, sandbox: Sandbox, api: Server) -> None:
+        """And kept by the client, as those of any answer."""
+        first: list[str | None] = []
+
+        def answer(received: Received) -> Reply:
+            first.append(received.token)
+            return Reply(401, {"Set-Cookie": "a=new; Path=/"}) if len(first) == 1 else Reply()
+
+        api.answer = answer
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            self.set_cookies(client, {"a": "old", "b": "kept"})
+            client.get(api.url)
+            client.get(api.url)
+
+        sent = [set((received.headers["Cookie"] or "").split("; ")) for received in api.log]
+        assert [{"a=old", "b=kept"}, {"a=new", "b=kept"}] == sent[:2]
+        assert "a=new" in sent[2]
+
+    def set_cookies(self, client: Any, cookies: dict[str, str]) -> None:
+        jar = client.session.cookies if hasattr(client, "session") else client.client.cookies
+        for name, value in cookies.items():
+            jar.set(name, value, domain="127.0.0.1", path="/")
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"HTTP/1.1 401 X\r\nContent-Encoding: gzip\r\nContent-Length: 6\r\n\r\nnogzip",
+            b"HTTP/1.1 401 X\r\nContent-Length: 100\r\n\r\ntruncated",
+            b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbroken",
+            b"HTTP/1.1 401 X\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 300_000,
+        ],
+        ids=["bad gzip", "truncated", "bad chunk", "cut off"],
+    )
+    def test_a_refusal_with_a_broken_body_is_healed_all_the_same(
+        self, sandbox: Sandbox, api: Server, raw: bytes
+    ) -> None:
+        first: list[str | None] = []
+
+        def answer(received: Received) -> Reply:
+            first.append(received.token)
+            return Reply(raw=raw) if len(first) == 1 else Reply()
+
+        api.answer = answer
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            assert client.get(api.url).status == 200
+
+    def test_a_refusal_with_a_gzip_body_can_be_read_in_history(self, sandbox: Sandbox, api: Server) -> None:
+        first: list[str | None] = []
+
+        def answer(received: Received) -> Reply:
+            first.append(received.token)
+            if len(first) > 1:
+                return Reply()
+            return Reply(401, {"Content-Encoding": "gzip"}, gzip.compress(b"refused"))
+
+        api.answer = answer
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.get(api.url)
+
+        assert seen.response.history[0].content == b"refused"
+
+    def test_responses_tell_how_long_they_took(self, sandbox: Sandbox, client: Client) -> None:
+        client.get(f"{sandbox.url}/media/jobs")
+        sandbox.revoke_all()
+
+        response = client.get(f"{sandbox.url}/media/jobs").response
+
+        assert all(one.elapsed > timedelta(0) for one in (response, *response.history))
+
+    def test_if_no_token_can_be_had_after_a_401_it_is_a_token_error(self, sandbox: Sandbox, client: Client) -> None:
+        client.get(f"{sandbox.url}/media/jobs")
+        sandbox.revoke_all()
+        sandbox.fail_token_requests(status=400)
+
+        with pytest.raises(TokenError) as caught:
+            client.get(f"{sandbox.url}/media/jobs")
+
+        assert caught.value.status_code == 400
+        assert str(caught.value.request.url) == f"{sandbox.url}/media/jobs"
+        assert "Authorization" not in caught.value.request.headers
+
+    # Errors
+
+    def test_a_token_error_is_the_hosts_own_error(self, sandbox: Sandbox) -> None:
+        with (
+            self.driver.open(self.auth(sandbox, app_secret="wrong")) as client,
+            pytest.raises(self.driver.host_error) as caught,
+        ):
+            client.send("POST", f"{sandbox.url}/media/input", json={"url": "dlb://a"}, headers={"X-Mine": "1"})
+
+        error = caught.value
+        assert isinstance(error, self.driver.adapter.TokenError)
+        assert isinstance(error, TokenError)
+        assert isinstance(error, DolbyAuthError)
+        assert (401, "Invalid_client", False, None) == (
+            error.status_code,
+            error.reason,
+            error.retryable,
+            error.retry_after,
+        )
+        assert sandbox.app_key in str(error)
+        assert (error.__cause__, error.__context__) == (None, None)
+
+    def test_its_request_is_a_copy_without_credentials_and_body(self, sandbox: Sandbox) -> None:
+        with (
+            self.driver.open(self.auth(sandbox, app_secret="wrong")) as client,
+            pytest.raises(TokenError) as caught,
+        ):
+            client.send(
+                "POST",
+                f"{sandbox.url}/media/input?q=1",
+                content=b"canary",
+                headers={"X-Mine": "1", "Authorization": "own"},
+            )
+
+        request = caught.value.request
+        assert ("POST", f"{sandbox.url}/media/input?q=1") == (request.method, str(request.url))
+        assert (request.headers["X-Mine"], "Authorization" in request.headers) == ("1", False)
+        assert b"canary" not in pickle.dumps(request)
+
+    def test_from_token_its_request_is_a_bare_token_request(self, sandbox: Sandbox) -> None:
+        with pytest.raises(TokenError) as caught:
+            self.driver.token(self.auth(sandbox, app_secret="wrong"))
+
+        request = caught.value.request
+        assert ("POST", sandbox.token_url) == (request.method, str(request.url))
+        assert "Authorization" not in request.headers
+
+    def test_errors_can_be_pickled(self, sandbox: Sandbox) -> None:
+        with pytest.raises(TokenError) as caught:
+            self.driver.token(self.auth(sandbox, app_secret="wrong"))
+
+        error = pickle.loads(pickle.dumps(caught.value))
+
+        assert type(error) is self.driver.adapter.TokenError
+        assert (str(caught.value), 401) == (str(error), error.status_code)
+        assert str(error.request.url) == sandbox.token_url
+
+    def test_callers_that_fail_together_ask_once_and_get_an_error_each(self, sandbox: Sandbox) -> None:
+        sandbox.latency = 0.1
+
+        with self.driver.open(self.auth(sandbox, app_secret="wrong")) as client:
+            errors = client.crowd(24, "GET", f"{sandbox.url}/media/jobs")
+
+        assert len({id(error) for error in errors}) == 24
+        assert len({str(error) for error in errors}) == 1
+        assert (sandbox.token_requests, sandbox.api_calls) == (1, 0)
+
+    def test_passing_failures_of_the_endpoint_are_tried_again(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
+        sandbox.fail_token_requests(status=503)
+        sandbox.fail_token_requests(drop=True)
+
+        assert self.driver.token(on_clock(auth_of_sandbox, FakeClock())).value
+
+        assert [503, None, 200] == [record.status for record in sandbox.token_log]
+
+    def test_redirects_of_the_endpoint_are_not_followed(
+        self, sandbox: Sandbox, auth_of_sandbox: Any, other: Server
+    ) -> None:
+        sandbox.fail_token_requests(redirect=f"{other.url}/token")
+
+        with pytest.raises(TokenError, match="redirects"):
+            self.driver.token(auth_of_sandbox)
+
+        assert other.log == []
+
+    @pytest.mark.parametrize("body", [b"<html>", b"[" * 2_000_000, b"{}"])
+    def test_an_answer_that_is_no_token_is_a_token_error(
+        self, sandbox: Sandbox, auth_of_sandbox: Any, body: bytes
+    ) -> None:
+        sandbox.fail_token_requests(status=200, body=body)
+
+        with pytest.raises(TokenError, match="is not a token"):
+            self.driver.token(auth_of_sandbox)
+
+    def test_a_gzip_answer_is_read(self, api: Server) -> None:
+        body = gzip.compress(b'{"access_token":"abc"}')
+        api.answer = lambda _: Reply(200, {"Content-Encoding": "gzip"}, body)
+
+        token = self.driver.token(self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{api.url}/token"))
+
+        assert token.value == "abc"
+
+    def test_no_server_at_all_is_a_token_error_in_the_systems_words(self) -> None:
+        with serving() as gone:
+            pass
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{gone.url}/token")
+
+        with pytest.raises(TokenError, match="Connection refused") as caught:
+            self.driver.token(on_clock(auth, FakeClock()))
+
+        assert caught.value.retryable
+
+    def test_a_silent_server_is_waited_for_no_longer_than_the_timeout(
+        self, sandbox: Sandbox, auth_of_sandbox: Any
+    ) -> None:
+        sandbox.latency = 30
+        auth = self.auth(sandbox, timeout=0.2)
+
+        with pytest.raises(TokenError) as caught:
+            self.driver.token(auth)
+
+        assert (caught.value.status_code, caught.value.retryable) == (None, True)
+
+    def test_a_truncated_answer_is_no_answer(self, api: Server) -> None:
+        api.answer = lambda _: Reply(raw=b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"access_tok')
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{api.url}/token")
+
+        with pytest.raises(TokenError) as caught:
+            self.driver.token(on_clock(auth, FakeClock()))
+
+        assert caught.value.retryable
+        assert len(api.log) == 4
+
+    @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"], ids=["headers", "body"])
+    def test_an_answer_that_drips_in_is_given_up(self, api: Server, head: bytes) -> None:
+        """Each read is in time, the whole is not."""
+        api.answer = lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000, drip=0.01)
+        if head:
+            api.answer = lambda _: Reply(raw=head + b" " * 1000, drip=0.002)
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{api.url}/token", timeout=0.3)
+        began = time.monotonic()
+
+        with pytest.raises(TokenError) as caught:
+            self.driver.token(auth)
+
+        assert caught.value.retryable
+        assert time.monotonic() - began < 2
+
+    # TLS
+
+    def test_the_token_request_follows_the_environments_ca_bundle(
+        self, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        bundle = tmp_path / "ca.pem"
+        authority.cert_pem.write_to_path(str(bundle))
+        self.trust(bundle, monkeypatch)
+
+        with serving(server_context(authority)) as server:
+            server.answer = lambda _: Reply(body=b'{"access_token":"abc"}')
+            auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token")
+
+            assert self.driver.token(auth).value == "abc"
+
+    def test_a_certificate_that_cannot_be_verified_is_refused_at_once(self, authority: trustme.CA) -> None:
+        with serving(server_context(authority)) as server:
+            auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token")
+
+            with pytest.raises(TokenError, match="certificate not accepted") as caught:
+                self.driver.token(auth)
+
+        assert not caught.value.retryable
+        assert server.log == []
+
+    def trust(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have the library trust the CA in *bundle*, by its own variable in the environment."""
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+        fresh = functools.lru_cache(_httpx_family._tls_context.__wrapped__)
+        monkeypatch.setattr(_httpx_family, "_tls_context", fresh)
+
+    # Arguments
+
+    @pytest.mark.parametrize(
+        ("options", "error"),
+        [
+            ({"app_key": ""}, ValueError),
+            ({"app_key": "a:b"}, ValueError),
+            ({"app_secret": "canary\n"}, ValueError),
+            ({"expires_in": 0}, ValueError),
+            ({"expires_in": "1800"}, TypeError),
+            ({"scope": ""}, ValueError),
+            ({"token_url": "http://api.dolby.io/v1/auth/token"}, ValueError),
+            ({"allowed_hosts": "api.dolby.com"}, TypeError),
+            ({"allowed_hosts": ["*"]}, ValueError),
+            ({"timeout": 0}, ValueError),
+            ({"timeout": float("inf")}, ValueError),
+            ({"timeout": float("nan")}, ValueError),
+            ({"timeout": "30"}, TypeError),
+            ({"timeout": True}, TypeError),
+            ({"credentials": lambda: AppCredentials("k", "s")}, TypeError),
+            ({"unknown": 1}, TypeError),
+        ],
+    )
+    def test_bad_arguments_are_told_at_once(self, options: dict[str, Any], error: type[Exception]) -> None:
+        with pytest.raises(error) as caught:
+            self.driver.adapter.DolbyAuth(**{**CLASSIC, **options})
+
+        assert "canary" not in str(caught.value)
+
+    def test_without_credentials_the_environments_names_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET", "APP_KEY", "APP_SECRET"):
+            monkeypatch.delenv(name, raising=False)
+
+        with pytest.raises(ValueError, match="DOLBYIO_APP_KEY and DOLBYIO_APP_SECRET or APP_KEY and APP_SECRET"):
+            self.driver.adapter.DolbyAuth()
+
+    def test_options_are_keyword_only(self) -> None:
+        with pytest.raises(TypeError):
+            self.driver.adapter.DolbyAuth("k", "s", None)
+
+    # Life of the object
+
+    def test_invalidate_forgets_the_token(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
+        first = self.driver.token(auth_of_sandbox)
+
+        auth_of_sandbox.invalidate()
+
+        assert first.value != self.driver.token(auth_of_sandbox).value
+
+    @pytest.mark.parametrize(
+        "duplicate", [copy.copy, copy.deepcopy, lambda auth: pickle.loads(pickle.dumps(auth))], ids=str
+    )
+    def test_a_copy_has_the_configuration_and_no_token(
+        self, sandbox: Sandbox, auth_of_sandbox: Any, duplicate: Any
+    ) -> None:
+        first = self.driver.token(auth_of_sandbox)
+
+        other = duplicate(auth_of_sandbox)
+
+        assert type(other) is type(auth_of_sandbox)
+        with self.driver.open(other) as client:
+            assert client.get(f"{sandbox.url}/media/jobs").status == 200
+            sandbox.revoke_all()
+            assert client.get(f"{sandbox.url}/media/jobs").history == [401]
+        assert sandbox.token_requests == 3
+        assert self.driver.token(auth_of_sandbox).value == first.value
+
+    def test_no_token_travels_with_a_pickle(self, auth_of_sandbox: Any) -> None:
+        token = self.driver.token(auth_of_sandbox)
+
+        assert token.value.encode() not in pickle.dumps(auth_of_sandbox)
+
+    def test_a_subclass_survives_copies(self, sandbox: Sandbox) -> None:
+        subclass = type("Subclass", (self.driver.adapter.DolbyAuth,), {})
+        auth = subclass(**sandbox.options)
+        auth.extra = 1
+
+        assert (copy.copy(auth).extra, type(copy.deepcopy(auth))) == (1, subclass)
+
+    def test_a_lent_client_sends_the_token_request(self, api: Server) -> None:
+        """And is shared by copies."""
+        log: list[Any] = []
+        lent = self.driver.lend(lambda: (200, b'{"access_token":"abc"}'), log)
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC, allowed_hosts=[api.host], **lent)
+
+        with self.driver.open(auth) as client:
+            client.get(api.url)
+        with self.driver.open(copy.deepcopy(auth)) as client:
+            client.get(api.url)
+
+        assert ["Bearer abc"] * 2 == [received.token for received in api.log]
+        assert ["https://api.dolby.io/v1/auth/token"] * 2 == [str(request.url) for request in log]
+        assert log[0].headers["Authorization"].startswith("Basic ")
+
+    def test_a_lent_client_makes_pickling_a_type_error(self) -> None:
+        lent = self.driver.lend(lambda: (200, b"{}"), [])
+
+        with pytest.raises(TypeError, match="can't be pickled"):
+            pickle.dumps(self.driver.adapter.DolbyAuth(**CLASSIC, **lent))
+
+    def test_a_lent_client_of_another_kind_is_a_type_error(self) -> None:
+        [name] = self.driver.lend(lambda: (200, b"{}"), [])
+
+        with pytest.raises(TypeError, match=f"{name} must be"):
+            self.driver.adapter.DolbyAuth(**CLASSIC, **{name: object()})
+
+    # The wrong library
+
+    def test_another_librarys_request_is_a_type_error_naming_the_right_import(self) -> None:
+        """httpx and httpx2 take any callable as auth, and requests calls whatever it gets."""
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC)
+        requests_of = {
+            "requests": requests.Request("GET", "https://api.dolby.com/").prepare(),
+            "httpx": httpx.Request("GET", "https://api.dolby.com/"),
+            "httpx2": httpx2.Request("GET", "https://api.dolby.com/"),
+        }
+        del requests_of[self.driver.name]
+
+        for library, request in requests_of.items():
+            with pytest.raises(TypeError, match=f"from dolby_auth_plugin.{library} import DolbyAuth"):
+                auth(request)
+
+    def test_anything_else_is_a_type_error_too(self) -> None:
+        with pytest.raises(TypeError, match="can't be called with str"):
+            self.driver.adapter.DolbyAuth(**CLASSIC)("https://api.dolby.com/")
+
+    # Secrets
+
+    def test_nothing_secret_is_logged_or_shown(
+        self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with caplog.at_level(logging.DEBUG):
+            auth = self.auth(sandbox)
+            token = self.driver.token(auth)
+            with self.driver.open(auth) as client:
+                client.get(f"{sandbox.url}/media/jobs?q=canary-query")
+                sandbox.revoke_all()
+                client.get(f"{sandbox.url}/media/jobs")
+            ours = [record for record in caplog.records if record.name.startswith("dolby_auth_plugin")]
+
+        shown = "".join(caplog.messages) + "".join(capfd.readouterr()) + repr(auth) + str(auth) + repr(vars(auth))
+        assert ours
+        assert sandbox.app_secret not in shown
+        assert token.value not in shown
+        assert "canary-query" not in "".join(record.getMessage() for record in ours)

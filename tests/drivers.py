@@ -1,0 +1,208 @@
+"""One way to use every host library, so that a behaviour can be written down once."""
+
+from __future__ import annotations
+
+import abc
+import importlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import anyio
+import anyio.from_thread
+
+
+@dataclass
+class Seen:
+    """A response as its caller sees it."""
+
+    status: int
+    body: bytes
+    history: list[int]
+    response: Any
+
+
+class Client(abc.ABC):
+    """An open client of a host library."""
+
+    @abc.abstractmethod
+    def send(self, method: str, url: str, **options: Any) -> Seen:
+        """Send a request, following redirects; *options* are `content`, `json`, `files`, `headers`, `auth`."""
+
+    @abc.abstractmethod
+    def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
+        """What *count* callers get that start together."""
+
+    def get(self, url: str, **options: Any) -> Seen:
+        return self.send("GET", url, **options)
+
+
+class Driver(abc.ABC):
+    """A host library, and how it is used."""
+
+    def __init__(self, library: str) -> None:
+        self.name = library
+        self.library: ModuleType = importlib.import_module(library)
+        self.adapter: ModuleType = importlib.import_module(f"dolby_auth_plugin.{library}")
+
+    @property
+    @abc.abstractmethod
+    def host_error(self) -> type[Exception]:
+        """What code that uses the library catches."""
+
+    @abc.abstractmethod
+    def open(self, auth: Any) -> Any:
+        """A context manager of a `Client` that carries *auth*."""
+
+    @abc.abstractmethod
+    def token(self, auth: Any) -> Any:
+        """The auth object's `token()` or `atoken()`."""
+
+    @abc.abstractmethod
+    def lend(self, answer: Callable[[], tuple[int, bytes]], log: list[Any]) -> dict[str, Any]:
+        """The constructor's argument that lends it a client on which *answer* answers token requests."""
+
+
+class RequestsClient(Client):
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def send(self, method: str, url: str, **options: Any) -> Seen:
+        if "content" in options:
+            options["data"] = options.pop("content")
+        response = self.session.request(method, url, timeout=20, **options)
+        return Seen(response.status_code, response.content, [r.status_code for r in response.history], response)
+
+    def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
+        return _in_threads(count, lambda: self.send(method, url))
+
+
+class RequestsDriver(Driver):
+    @property
+    def host_error(self) -> type[Exception]:
+        return self.library.RequestException  # type: ignore[no-any-return] # the module is only known at run time
+
+    @contextmanager
+    def open(self, auth: Any) -> Iterator[Client]:
+        with self.library.Session() as session:
+            session.mount("http://", self.library.adapters.HTTPAdapter(pool_maxsize=64))
+            session.auth = auth
+            yield RequestsClient(session)
+
+    def token(self, auth: Any) -> Any:
+        return auth.token()
+
+    def lend(self, answer: Callable[[], tuple[int, bytes]], log: list[Any]) -> dict[str, Any]:
+        import requests_mock
+
+        def respond(request: Any, context: Any) -> bytes:
+            log.append(request)
+            context.status_code, body = answer()
+            return body
+
+        session = self.library.Session()
+        adapter = requests_mock.Adapter()
+        adapter.register_uri("POST", requests_mock.ANY, content=respond)
+        session.mount("https://", adapter)
+        return {"session": session}
+
+
+class HttpxClient(Client):
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def send(self, method: str, url: str, **options: Any) -> Seen:
+        response = self.client.request(method, url, **options)
+        return Seen(response.status_code, response.content, [r.status_code for r in response.history], response)
+
+    def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
+        return _in_threads(count, lambda: self.send(method, url))
+
+
+class HttpxDriver(Driver):
+    @property
+    def host_error(self) -> type[Exception]:
+        return self.library.RequestError  # type: ignore[no-any-return] # the module is only known at run time
+
+    @contextmanager
+    def open(self, auth: Any) -> Iterator[Client]:
+        with self.library.Client(auth=auth, follow_redirects=True, timeout=20) as client:
+            yield HttpxClient(client)
+
+    def token(self, auth: Any) -> Any:
+        return auth.token()
+
+    def lend(self, answer: Callable[[], tuple[int, bytes]], log: list[Any]) -> dict[str, Any]:
+        def respond(request: Any) -> Any:
+            log.append(request)
+            status, body = answer()
+            return self.library.Response(status, content=body)
+
+        return {"client": self.library.Client(transport=self.library.MockTransport(respond))}
+
+
+class AsyncHttpxClient(Client):
+    def __init__(self, client: Any, portal: anyio.from_thread.BlockingPortal) -> None:
+        self.client = client
+        self.portal = portal
+
+    def send(self, method: str, url: str, **options: Any) -> Seen:
+        seen: Seen = self.portal.call(self._send, method, url, options)
+        return seen
+
+    async def _send(self, method: str, url: str, options: dict[str, Any]) -> Seen:
+        response = await self.client.request(method, url, **options)
+        return Seen(response.status_code, response.content, [r.status_code for r in response.history], response)
+
+    def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
+        return self.portal.call(self._crowd, count, method, url)
+
+    async def _crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
+        results: list[Seen | Exception] = []
+
+        async def one() -> None:
+            try:
+                results.append(await self._send(method, url, {}))
+            except Exception as error:
+                results.append(error)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(count):
+                group.start_soon(one)
+        return results
+
+
+class AsyncHttpxDriver(HttpxDriver):
+    def __init__(self, library: str, backend: str) -> None:
+        super().__init__(library)
+        self.backend = backend
+
+    @contextmanager
+    def open(self, auth: Any) -> Iterator[Client]:
+        @asynccontextmanager
+        async def client() -> AsyncIterator[Any]:
+            async with self.library.AsyncClient(auth=auth, follow_redirects=True, timeout=20) as opened:
+                yield opened
+
+        with (
+            anyio.from_thread.start_blocking_portal(self.backend) as portal,
+            portal.wrap_async_context_manager(client()) as opened,
+        ):
+            yield AsyncHttpxClient(opened, portal)
+
+    def token(self, auth: Any) -> Any:
+        return anyio.run(auth.atoken, backend=self.backend)
+
+
+def _in_threads(count: int, work: Callable[[], Seen]) -> list[Seen | Exception]:
+    def one(_: int) -> Seen | Exception:
+        try:
+            return work()
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))

@@ -1,0 +1,471 @@
+"""What a user of httpx or httpx2 sees beyond the contract, written once for both."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, ClassVar
+
+import anyio
+import pytest
+
+from dolby_auth_plugin import TokenError, _httpx_family
+from dolby_auth_plugin import httpx as httpx_adapter
+from dolby_auth_plugin import httpx2 as httpx2_adapter
+from dolby_auth_plugin.sandbox import Sandbox
+
+from .contract import CLASSIC, AuthContract, on_clock
+from .drivers import AsyncHttpxDriver
+from .fakes import FakeClock, in_threads, wait_for_fetches
+from .servers import Received, Reply, Server
+
+
+class FamilyContract(AuthContract):
+    # Bodies
+
+    def test_a_plain_file_is_not_resent(self, sandbox: Sandbox, api: Server) -> None:
+        """The libraries would send what is left of it, and break the protocol."""
+        api.refuse_old_tokens()
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.send("PUT", api.url, content=self.file(b"content"))
+
+        assert (seen.status, len(api.log)) == (401, 1)
+
+    def file(self, content: bytes) -> Any:
+        return io.BytesIO(content)
+
+    def test_files_in_a_multipart_body_are_rewound(self, sandbox: Sandbox, api: Server) -> None:
+        api.refuse_old_tokens()
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.send("POST", api.url, files={"file": io.BytesIO(b"content")}, data={"field": "1"})
+
+        assert seen.status == 200
+        first, second = api.log
+        assert first.body == second.body
+        assert b"content" in second.body
+
+    @pytest.mark.parametrize("kind", ["cannot seek", "half a file", "closed"])
+    def test_a_multipart_body_with_a_file_that_cannot_be_rewound_is_not_resent(
+        self, sandbox: Sandbox, api: Server, kind: str
+    ) -> None:
+        file: Any
+        if kind == "cannot seek":
+            file = Unseekable(b"content")
+        elif kind == "half a file":
+            file = HalfAFile()
+        else:
+            file = io.BytesIO(b"content")
+
+        def answer(_: Received) -> Reply:
+            file.close()
+            return Reply(401)
+
+        api.answer = answer
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.send("POST", api.url, files={"file": file})
+
+        assert (seen.status, len(api.log)) == (401, 1)
+
+    # What the library is given
+
+    def test_a_header_changed_by_an_event_hook_is_not_ours(self, sandbox: Sandbox, api: Server) -> None:
+        api.answer = lambda _: Reply(401)
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            self.on_request(client, lambda request: request.headers.update({"Authorization": "Bearer own"}))
+            seen = client.get(api.url)
+
+        assert (seen.status, len(api.log), sandbox.token_requests) == (401, 1, 1)
+
+    def on_request(self, client: Any, hook: Any) -> None:
+        client.client.event_hooks = {"request": [hook]}
+
+    def on_response(self, client: Any, hook: Any) -> None:
+        client.client.event_hooks = {"response": [hook]}
+
+    def test_the_token_request_is_not_seen_by_the_callers_event_hooks(self, sandbox: Sandbox) -> None:
+        urls: list[str] = []
+        with self.driver.open(self.auth(sandbox)) as client:
+            self.on_request(client, lambda request: urls.append(str(request.url)))
+            client.get(f"{sandbox.url}/media/jobs")
+
+        assert urls == [f"{sandbox.url}/media/jobs"]
+
+    def test_an_event_hook_that_raises_for_a_401_costs_one_call(self, sandbox: Sandbox) -> None:
+        """The call can't be saved from inside an auth; the next ones have another token."""
+        with self.driver.open(self.auth(sandbox)) as client:
+            client.get(f"{sandbox.url}/media/jobs")
+            sandbox.revoke_all()
+            self.on_response(client, lambda response: response.raise_for_status())
+
+            with pytest.raises(self.driver.library.HTTPStatusError):
+                client.get(f"{sandbox.url}/media/jobs")
+            assert client.get(f"{sandbox.url}/media/jobs").status == 200
+
+        assert sandbox.token_requests == 2
+
+    @pytest.mark.parametrize("status", [403, 500])
+    def test_an_event_hook_that_raises_for_anything_else_costs_no_token(
+        self, sandbox: Sandbox, api: Server, status: int
+    ) -> None:
+        api.answer = lambda _: Reply(status)
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            self.on_response(client, lambda response: response.raise_for_status())
+
+            with pytest.raises(self.driver.library.HTTPStatusError):
+                client.get(api.url)
+            with pytest.raises(self.driver.library.ConnectError):
+                client.get("http://127.0.0.1:1/")
+            self.on_response(client, lambda response: None)
+            client.get(api.url)
+
+        assert sandbox.token_requests == 1
+
+    def test_a_foreign_401_that_an_event_hook_raises_for_costs_no_token(
+        self, sandbox: Sandbox, api: Server, other: Server
+    ) -> None:
+        api.answer = lambda _: Reply(302, {"Location": other.url})
+        other.answer = lambda _: Reply(401)
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            self.on_response(client, lambda response: response.is_redirect or response.raise_for_status())
+            with pytest.raises(self.driver.library.HTTPStatusError):
+                client.get(api.url)
+            api.answer = lambda _: Reply()
+            client.get(api.url)
+
+        assert sandbox.token_requests == 1
+
+    def test_a_requests_own_timeouts_shorten_its_wait(self, sandbox: Sandbox) -> None:
+        """Not the shared fetch."""
+        auth = self.auth(sandbox)
+        sandbox.latency = 0.4
+        with self.driver.open(auth) as client:
+            with pytest.raises(TokenError, match=r"No token within 0\.2 s"):
+                client.get(f"{sandbox.url}/media/jobs", timeout=0.1)
+            assert client.get(f"{sandbox.url}/media/jobs").status == 200
+
+        assert sandbox.token_requests == 1
+
+    def test_a_request_without_timeouts_waits_as_long_as_the_auth_allows(self, sandbox: Sandbox) -> None:
+        with self.driver.open(self.auth(sandbox)) as client:
+            assert client.get(f"{sandbox.url}/media/jobs", timeout=None).status == 200
+
+    def test_the_host_that_is_dialled_decides(self, sandbox: Sandbox) -> None:
+        """`host` would show an xn-- name decoded."""
+        auth = self.auth(sandbox, allowed_hosts=["xn--bcher-kva.example"])
+        request = self.driver.library.Request("GET", "https://bücher.example/")
+
+        assert auth._authority(request.url) == "xn--bcher-kva.example:443"
+
+    def test_a_lent_client_that_carries_a_dolby_auth_is_no_recursion(self, sandbox: Sandbox) -> None:
+        with self.driver.library.Client() as lent:
+            auth = self.driver.adapter.DolbyAuth(**sandbox.options, client=lent)
+            lent.auth = auth
+
+            assert self.driver.token(auth).value
+            assert lent.get(f"{sandbox.url}/media/jobs").status_code == 200
+
+    @pytest.mark.parametrize("status", [401, 503])
+    def test_a_lent_clients_hook_that_raises_for_the_status_hides_it_not(self, sandbox: Sandbox, status: int) -> None:
+        sandbox.fail_token_requests(status=status, times=9)
+        hooks = {"response": [lambda response: response.raise_for_status()]}
+        with self.driver.library.Client(event_hooks=hooks) as lent:
+            auth = on_clock(self.driver.adapter.DolbyAuth(**sandbox.options, client=lent), FakeClock())
+
+            with pytest.raises(TokenError) as caught:
+                self.driver.token(auth)
+
+        assert (status, status == 503) == (caught.value.status_code, caught.value.retryable)
+
+    def test_an_async_client_cannot_be_lent(self) -> None:
+        with pytest.raises(TypeError, match="Client, got AsyncClient"):
+            self.driver.adapter.DolbyAuth(**CLASSIC, client=self.driver.library.AsyncClient())
+
+    def test_one_tls_context_serves_all(self) -> None:
+        """Making one holds up all threads, an event loop's among them."""
+        create = self.driver.library.create_ssl_context
+
+        assert _httpx_family._tls_context(create) is _httpx_family._tls_context(create)
+
+    def test_an_auth_of_the_other_library_is_told_at_the_first_call(self) -> None:
+        adapters: dict[str, Any] = {"httpx": httpx2_adapter, "httpx2": httpx_adapter}
+        auth = adapters[self.driver.name].DolbyAuth(**CLASSIC)
+
+        with (
+            pytest.raises(TypeError, match=f"from dolby_auth_plugin.{self.driver.name} import DolbyAuth"),
+            self.driver.open(auth) as client,
+        ):
+            client.get("https://api.dolby.com/")
+
+    # Refused bodies
+
+    @pytest.mark.parametrize("seconds", [0.0, 60.0])
+    def test_an_endless_refusal_is_not_read_to_its_end(
+        self, sandbox: Sandbox, seconds: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By size, and by time."""
+        monkeypatch.setattr(_httpx_family, "_DRAIN_SECONDS", seconds)
+        library = self.driver.library
+
+        class Endless(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc, name-defined] # known at run time
+            served = 0
+
+            def __iter__(self) -> Endless:
+                return self
+
+            __aiter__ = __iter__
+
+            def __next__(self) -> bytes:
+                self.served += 1
+                return b"x" * (1 << 14)
+
+            async def __anext__(self) -> bytes:
+                return next(self)
+
+        body = Endless()
+        answers = [library.Response(401, stream=body), library.Response(200)]
+
+        assert self.on_mock(self.auth(sandbox), f"{sandbox.url}/x", lambda _: answers.pop(0)).status_code == 200
+        assert body.served < 20
+
+    def on_mock(self, auth: Any, url: str, answer: Any) -> Any:
+        with self.driver.library.Client(auth=auth, transport=self.driver.library.MockTransport(answer)) as client:
+            return client.get(url)
+
+    def test_a_body_that_fails_to_close_does_no_harm(self, sandbox: Sandbox) -> None:
+        library = self.driver.library
+
+        class Stubborn(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc, name-defined] # known at run time
+            def __iter__(self) -> Iterator[bytes]:
+                yield b"refused"
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield b"refused"
+
+            def close(self) -> None:
+                raise library.ReadError("gone")
+
+            async def aclose(self) -> None:
+                raise library.ReadError("gone")
+
+        answers = [library.Response(401, stream=Stubborn()), library.Response(200)]
+
+        assert self.on_mock(self.auth(sandbox), f"{sandbox.url}/x", lambda _: answers.pop(0)).status_code == 200
+
+    def test_mock_transport_tests_a_callers_code(self) -> None:
+        """As the README says: the same transport for the client and for `client=`."""
+        library = self.driver.library
+
+        def answer(request: Any) -> Any:
+            if request.url.path == "/v1/auth/token":
+                return library.Response(200, json={"access_token": "abc"})
+            assert request.headers["Authorization"] == "Bearer abc"
+            return library.Response(200, json={"jobs": []})
+
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC, client=library.Client(transport=library.MockTransport(answer)))
+
+        assert self.on_mock(auth, "https://api.dolby.com/media/jobs", answer).json() == {"jobs": []}
+
+
+class AsyncFamilyContract(FamilyContract):
+    driver: ClassVar[AsyncHttpxDriver]
+
+    def stream(self) -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"one"
+            yield b"two"
+
+        return chunks()
+
+    def file(self, content: bytes) -> Any:
+        return AsyncFile(content)
+
+    def on_request(self, client: Any, hook: Any) -> None:
+        async def call(request: Any) -> None:
+            hook(request)
+
+        client.client.event_hooks = {"request": [call]}
+
+    def on_response(self, client: Any, hook: Any) -> None:
+        async def call(response: Any) -> None:
+            hook(response)
+
+        client.client.event_hooks = {"response": [call]}
+
+    def on_mock(self, auth: Any, url: str, answer: Any) -> Any:
+        async def call() -> Any:
+            library = self.driver.library
+            async with library.AsyncClient(auth=auth, transport=library.MockTransport(answer)) as client:
+                return await client.get(url)
+
+        return self.run(call)
+
+    def run(self, function: Any, *arguments: Any) -> Any:
+        return anyio.run(function, *arguments, backend=self.driver.backend)
+
+    def test_a_cancelled_waiter_returns_at_once_and_the_others_get_their_token(self, sandbox: Sandbox) -> None:
+        sandbox.latency = 0.3
+        auth = self.auth(sandbox)
+
+        async def main() -> tuple[float, list[str]]:
+            values: list[str] = []
+
+            async def other() -> None:
+                values.append((await auth.atoken()).value)
+
+            async with anyio.create_task_group() as group:
+                began = time.monotonic()
+                with anyio.move_on_after(0.02):
+                    await auth.atoken()
+                waited = time.monotonic() - began
+                for _ in range(3):
+                    group.start_soon(other)
+            return waited, values
+
+        waited, values = self.run(main)
+
+        assert waited < 0.2
+        assert (len(values), len(set(values)), sandbox.token_requests) == (3, 1, 1)
+
+    def test_loops_one_after_another_share_one_auth(self, sandbox: Sandbox) -> None:
+        """`asyncio.run` several times, as in scripts and notebooks."""
+        auth = self.auth(sandbox)
+
+        async def main() -> str:
+            return str((await auth.atoken()).value)
+
+        assert len({self.run(main) for _ in range(3)}) == 1
+        assert sandbox.token_requests == 1
+
+    def test_a_loop_that_ends_before_the_fetch_leaves_nothing_behind(self, sandbox: Sandbox) -> None:
+        """The fetch finds nobody to wake, and its token is kept for the next."""
+        sandbox.latency = 0.1
+        auth = self.auth(sandbox)
+
+        async def main() -> None:
+            with anyio.move_on_after(0.02):
+                await auth.atoken()
+
+        self.run(main)
+        wait_for_fetches()
+        gc.collect()
+
+        assert auth.token().value
+        assert sandbox.token_requests == 1
+
+    def test_waking_a_waiter_who_has_gone_or_whose_loop_has_ended_does_nothing(self, sandbox: Sandbox) -> None:
+        wakers: list[Any] = []
+        auth = self.auth(sandbox)
+
+        async def main() -> None:
+            wait = next(auth._source.steps(None, None))
+            with anyio.move_on_after(0.001):
+                await _httpx_family._pause(Spy(wait, wakers))  # type: ignore[arg-type] # stands in for a Wait
+            wakers[0]()
+            await anyio.sleep(0.01)
+
+        sandbox.latency = 0.05
+        self.run(main)
+        wait_for_fetches()
+
+        wakers[0]()
+
+    def test_the_loop_goes_on_while_a_token_is_fetched(self, sandbox: Sandbox) -> None:
+        sandbox.latency = 0.2
+        auth = self.auth(sandbox)
+
+        async def main() -> int:
+            turns = 0
+            async with anyio.create_task_group() as group:
+                group.start_soon(auth.atoken)
+                began = time.monotonic()
+                while time.monotonic() - began < 0.15:
+                    await anyio.sleep(0.001)
+                    turns += 1
+            return turns
+
+        assert self.run(main) > 20
+
+    def test_threads_and_loops_share_one_fetch(self, sandbox: Sandbox) -> None:
+        sandbox.latency = 0.2
+        auth = self.auth(sandbox)
+
+        async def main() -> str:
+            return str((await auth.atoken()).value)
+
+        def caller(index: int) -> str:
+            if index % 2:
+                return str(auth.token().value)
+            return str(anyio.run(main, backend=("asyncio", "trio")[index // 2 % 2]))
+
+        values = in_threads(8, caller)
+
+        assert len(set(values)) == 1, values
+        assert sandbox.token_requests == 1
+
+    def test_a_task_that_is_cancelled_during_a_call_leaves_no_unretrieved_error(self, sandbox: Sandbox) -> None:
+        sandbox.latency = 0.2
+        sandbox.fail_token_requests(status=401)
+        auth = self.auth(sandbox)
+        complaints: list[Any] = []
+
+        async def main() -> None:
+            if self.driver.backend == "asyncio":
+                asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            async with self.driver.library.AsyncClient(auth=auth) as client:
+                with anyio.move_on_after(0.02):
+                    await client.get(f"{sandbox.url}/media/jobs")
+                with pytest.raises(TokenError):
+                    await client.get(f"{sandbox.url}/media/jobs")
+            gc.collect()
+
+        self.run(main)
+
+        assert complaints == []
+
+
+class Unseekable(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
+
+
+class HalfAFile:
+    """Can be read and measured, and that is all."""
+
+    def __init__(self) -> None:
+        self._file = io.BytesIO(b"content")
+        self.read = self._file.read
+        self.tell = self._file.tell
+        self.seek = self._file.seek
+        self.close = self._file.close
+
+
+class AsyncFile:
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+
+    async def aread(self, size: int) -> bytes:
+        return self._file.read(size)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._file.read()
+
+
+class Spy:
+    """A `Wait` that notes who is to be woken."""
+
+    def __init__(self, wait: Any, wakers: list[Any]) -> None:
+        self.fetch = self
+        self.seconds = wait.seconds
+        self._waking = wait.fetch.waking
+        self._wakers = wakers
+
+    def waking(self, wake: Any) -> Any:
+        self._wakers.append(wake)
+        return self._waking(wake)

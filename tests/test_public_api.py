@@ -1,0 +1,120 @@
+"""What is public, what imports what, and what works without which library."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dolby_auth_plugin
+
+PACKAGE = Path(dolby_auth_plugin.__file__).parent
+ROOT = PACKAGE.parent
+
+# Each layer may import those before it, and itself. Adapters don't know each other.
+LAYERS = [
+    ["_version", "_errors"],
+    ["_token", "_scope", "_credentials"],
+    ["_hosts", "_refusals"],
+    ["_endpoint"],
+    ["_fetch"],
+    ["_source"],
+    ["_auth"],
+    ["_httpx_family"],
+    ["requests", "httpx", "httpx2"],
+]
+
+
+def test_public_names() -> None:
+    assert sorted(dolby_auth_plugin.__all__) == [
+        "AccessToken",
+        "AppCredentials",
+        "DOLBY_HOSTS",
+        "DolbyAuthError",
+        "Scope",
+        "ScopeWarning",
+        "TokenError",
+        "__version__",
+    ]
+    assert all(hasattr(dolby_auth_plugin, name) for name in dolby_auth_plugin.__all__)
+
+
+def test_dolby_auth_is_the_requests_one() -> None:
+    assert dolby_auth_plugin.DolbyAuth is importlib.import_module("dolby_auth_plugin.requests").DolbyAuth
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        dolby_auth_plugin.nothing  # noqa: B018 - the look-up is the test
+
+
+def test_public_names_have_docstrings() -> None:
+    for name in ("AccessToken", "AppCredentials", "DolbyAuth", "DolbyAuthError", "Scope", "ScopeWarning", "TokenError"):
+        assert getattr(dolby_auth_plugin, name).__doc__, name
+    for name in ("requests", "httpx", "httpx2"):
+        adapter = importlib.import_module(f"dolby_auth_plugin.{name}")
+        assert adapter.DolbyAuth.__doc__
+        assert adapter.TokenError.__doc__
+
+
+def imports_of(module: str) -> set[str]:
+    """The package's own modules that *module* imports at its top, by their first name."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    return {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1}
+
+
+@pytest.mark.parametrize("module", [module for layer in LAYERS for module in layer])
+def test_imports_point_one_way(module: str) -> None:
+    [level] = [number for number, layer in enumerate(LAYERS) if module in layer]
+    below = {name for layer in LAYERS[:level] for name in layer}
+    if level == 1:
+        below |= {"_errors"}
+
+    assert imports_of(module) <= below
+
+
+@pytest.mark.parametrize("module", [module for layer in LAYERS[:-1] for module in layer])
+def test_nothing_below_an_adapter_imports_an_http_library(module: str) -> None:
+    text = (PACKAGE / f"{module}.py").read_text()
+
+    assert not re.search(r"^\s*(import|from) (requests|urllib3|httpx2?|httpcore2?|trio|anyio)\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
+def test_a_missing_host_names_its_extra(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"dolby_auth_plugin.{library}")
+
+    with pytest.raises(ImportError, match=rf"pip install 'dolby-auth-plugin\[{library}\]'") as caught:
+        importlib.import_module(f"dolby_auth_plugin.{library}")
+
+    assert caught.value.__cause__ is None
+
+
+def test_the_package_imports_no_http_library() -> None:
+    script = (
+        "import sys, dolby_auth_plugin as p\n"
+        "from dolby_auth_plugin import *\n"
+        "hosts = {'requests', 'httpx', 'httpx2', 'trio', 'anyio', 'click', 'rich', 'starlette', 'asyncio'}\n"
+        "print(sorted(hosts & set(sys.modules)))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+
+    assert done.stdout == "[]\n"
+
+
+def test_the_package_is_typed() -> None:
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_changelog_begins_with_this_version_or_what_is_unreleased() -> None:
+    headings = re.findall(r"^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert headings[0] == "Unreleased"
+    assert headings[1:2] in ([], [dolby_auth_plugin.__version__])
