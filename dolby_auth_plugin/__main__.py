@@ -1,0 +1,17 @@
+"""Where `dolby-auth` and `python -m dolby_auth_plugin` begin: a missing extra is one sentence, not a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    try:
+        from .cli import main as command
+    except ImportError as error:
+        sys.exit(str(error))
+    command(prog_name="dolby-auth")
+
+
+if __name__ == "__main__":
+    main()
