@@ -193,6 +193,10 @@ def test_an_entry_that_is_no_string_is_a_type_error() -> None:
         HostPolicy([b"localhost"], TOKEN_URL)  # type: ignore[list-item] # the point
 
 
+def test_a_host_with_colons_that_is_no_address_may_not() -> None:
+    assert HostPolicy(DOLBY_HOSTS, TOKEN_URL).authority("https", "api.dolby.com:1:2", None) is None
+
+
 # The token endpoint
 
 
