@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def wheel(session: nox.Session) -> None:
         for extra, statement in {"": "", **EXTRAS}.items():
             venv = Path(folder) / f"venv-{extra or 'none'}"
             session.run("python", "-m", "venv", str(venv))
-            python = str(venv / ("Scripts" if session.platform == "win32" else "bin") / "python")
+            python = str(venv / ("Scripts" if sys.platform == "win32" else "bin") / "python")
             requirement = f"dolby-auth-plugin[{extra}] @ {Path(wheel_file).as_uri()}" if extra else wheel_file
             session.run(python, "-m", "pip", "install", "--quiet", requirement, external=True)
             # Away from the checkout, so that it is the wheel that is imported.

@@ -196,10 +196,10 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         self, response: requests.Response, request: requests.PreparedRequest, host: str, kwargs: dict[str, Any]
     ) -> requests.Response:
         """The answer to *request* with another token, or the 401 itself where there is no sending again."""
-        authorization = request.headers.get("Authorization")
+        # The header in no variable: a rendering of this frame's locals must not show it.
         refused = None
-        if authorization is not None:
-            refused = self._source.issued(authorization)
+        if "Authorization" in request.headers:
+            refused = self._source.issued(request.headers["Authorization"])
             if refused is None or not self._source.refuse(refused, host):
                 return response
         # Without any, requests took it off on the way here, from one allowed host to another.

@@ -14,6 +14,7 @@ import logging
 import pickle
 import ssl
 import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
@@ -53,6 +54,16 @@ def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*(names or ("127.0.0.1",))).configure_cert(context)
     return context
+
+
+def rendered(error: BaseException) -> str:
+    """The package's own frames that *error* came through, with their locals."""
+    whole = traceback.TracebackException.from_exception(error, capture_locals=True)
+    package = str(Path(_httpx_family.__file__).parent)
+    whole.stack = traceback.StackSummary.from_list(
+        [frame for frame in whole.stack if frame.filename.startswith(package)]
+    )
+    return "".join(whole.format())
 
 
 class AuthContract:
@@ -799,6 +810,29 @@ class AuthContract:
             self.driver.adapter.DolbyAuth(**CLASSIC)("https://api.dolby.com/")
 
     # Secrets
+
+    def test_a_rendering_of_our_frames_locals_shows_no_secret(self, sandbox: Sandbox) -> None:
+        """As `traceback` and error reporters make it, of a failure with a token at hand."""
+        auth = self.auth(sandbox)
+        token = self.driver.token(auth)
+        sandbox.revoke_all()
+        sandbox.fail_token_requests(status=400)
+        with self.driver.open(auth) as client, pytest.raises(TokenError) as caught:
+            client.get(f"{sandbox.url}/media/jobs")
+
+        shown = rendered(caught.value)
+        assert "obtain" in shown
+        assert token.value not in shown
+        assert sandbox.app_secret not in shown
+
+    def test_a_rendering_of_a_constructors_complaint_shows_no_secret(self) -> None:
+        for options in ({"app_secret": "canary\n"}, {"app_secret": "canary", "timeout": 0}, {"app_secret": b"canary"}):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                self.driver.adapter.DolbyAuth(**{**CLASSIC, **options})
+
+            shown = rendered(caught.value)
+            assert "__init__" in shown
+            assert "canary" not in shown
 
     def test_nothing_secret_is_logged_or_shown(
         self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
