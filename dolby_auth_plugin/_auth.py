@@ -13,7 +13,7 @@ from ._credentials import AppCredentials, CredentialsSource
 from ._endpoint import TokenEndpoint
 from ._errors import ScopeWarning, TokenError
 from ._fetch import Fetcher, Sender
-from ._hosts import HostPolicy, Verdicts
+from ._hosts import DOLBY_HOSTS, HostPolicy, Verdicts, dolby_policy
 from ._scope import unknown
 from ._source import TokenSource
 
@@ -55,7 +55,9 @@ class BaseAuth(Generic[OriginT]):
         if not 0 < timeout <= 86_400:
             raise ValueError(f"timeout must be more than 0 and at most 86,400 seconds, got {timeout}")
         endpoint = TokenEndpoint(token_url, scope, expires_in, host_library)
-        self._verdicts = Verdicts(HostPolicy(allowed_hosts, token_url), read_origin)
+        is_default = allowed_hosts is DOLBY_HOSTS
+        policy = dolby_policy(token_url) if is_default else HostPolicy(allowed_hosts, token_url)
+        self._verdicts = Verdicts(policy, read_origin)
         self._source = TokenSource(Fetcher(endpoint, credentials, send, timeout), error)
         self._token_url = token_url
         for sentence in unknown(endpoint.scope):

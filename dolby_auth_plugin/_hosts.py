@@ -6,6 +6,7 @@ How a library reads a URL is its adapter's knowledge; nothing here parses a URL 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import re
@@ -97,6 +98,12 @@ class HostPolicy:
         return (scheme, _canonical(host), dialled) == self._token_origin
 
 
+@functools.lru_cache(maxsize=16)
+def dolby_policy(token_url: str) -> HostPolicy:
+    """The policy for Dolby.io's own hosts: one for all auth objects, since nearly all want just that."""
+    return HostPolicy(DOLBY_HOSTS, token_url)
+
+
 # What the policy says of an origin: the `host:port` that a token may go to, or None where it may not; and whether
 # the token endpoint is there too, so that the path must be looked at. A plain tuple, since each request opens one.
 Verdict: TypeAlias = tuple[str | None, bool]
@@ -114,6 +121,8 @@ class Verdicts(dict[OriginT, Verdict]):
 
     # Origins kept: a crawler that meets many must not grow a list without end.
     LIMIT = 256
+
+    __slots__ = ("_read", "policy")
 
     def __init__(self, policy: HostPolicy, read: Callable[[OriginT], tuple[str, str, int | None]]) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ A subclass supplies the driver. Servers are real: the sandbox, and small ones wh
 
 from __future__ import annotations
 
+import base64
 import copy
 import functools
 import gzip
@@ -466,7 +467,10 @@ class AuthContract:
         api.answer = answer
 
         with self.driver.open(self.auth(sandbox, api)) as client:
-            assert client.get(api.url).status == 200
+            seen = client.get(api.url)
+
+        assert seen.status == 200
+        assert len(seen.response.history[0].content) < 200_000
 
     def test_a_refusal_with_a_gzip_body_can_be_read_in_history(self, sandbox: Sandbox, api: Server) -> None:
         first: list[str | None] = []
@@ -776,6 +780,17 @@ class AuthContract:
         assert ["Bearer abc"] * 2 == [received.token for received in api.log]
         assert ["https://api.dolby.io/v1/auth/token"] * 2 == [str(request.url) for request in log]
         assert log[0].headers["Authorization"].startswith("Basic ")
+
+    def test_a_lent_clients_own_auth_does_not_replace_the_basic_credentials(self) -> None:
+        log: list[Any] = []
+        lent = self.driver.lend(lambda: (200, b'{"access_token":"abc"}'), log)
+        [client] = lent.values()
+        client.auth = ("user", "pass")
+
+        self.driver.token(self.driver.adapter.DolbyAuth(**CLASSIC, **lent))
+
+        encoded = log[0].headers["Authorization"].partition(" ")[2]
+        assert base64.b64decode(encoded) == b"an-app-key:canary-secret"
 
     def test_a_lent_client_makes_pickling_a_type_error(self) -> None:
         lent = self.driver.lend(lambda: (200, b"{}"), [])

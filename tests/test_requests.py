@@ -63,6 +63,17 @@ class TestRequests(AuthContract):
 
         assert seen == [200, 200]
 
+    def test_the_hook_comes_before_those_that_are_there_already(self, sandbox: Sandbox) -> None:
+        """As when a caller authorizes a prepared request by hand."""
+        theirs = requests.Request("GET", f"{sandbox.url}/media/jobs", hooks={"response": lambda *_, **__: None})
+        prepared = theirs.prepare()
+        [their_hook] = prepared.hooks["response"]
+
+        self.auth(sandbox)(prepared)
+
+        assert len(prepared.hooks["response"]) == 2
+        assert prepared.hooks["response"][1] is their_hook
+
     def test_the_retry_keeps_the_calls_own_arguments(self, sandbox: Sandbox) -> None:
         calls: list[dict[str, Any]] = []
 
@@ -447,6 +458,6 @@ def test_a_session_used_on_its_own_looks_for_no_auth_in_a_url_it_cannot_read() -
 def test_a_url_without_a_path_is_read_whole() -> None:
     """As a caller may set it on a prepared request."""
     request = requests.Request("GET", DOLBY).prepare()
-    request.url = "https://api.dolby.co"
+    request.url = "https://api.dolby.comx"
 
     assert "Authorization" not in DolbyAuth(**CLASSIC)(request).headers
