@@ -152,12 +152,15 @@ class TestRequests(AuthContract):
     def test_a_file_closed_in_between_is_not_resent(self, sandbox: Sandbox, api: Server) -> None:
         file = io.BytesIO(b"content")
 
-        def answer(_: Received) -> Reply:
-            file.close()
-            return Reply(401)
+        class Closing(HTTPAdapter):
+            def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override] # the rest in one
+                response = super().send(request, **kwargs)
+                file.close()
+                return response
 
-        api.answer = answer
+        api.answer = lambda _: Reply(401)
         with self.session(sandbox, api) as session:
+            session.mount("http://", Closing())
             assert session.put(api.url, data=file, timeout=10).status_code == 401
 
         assert len(api.log) == 1
