@@ -9,7 +9,6 @@ its failure could not be caught here. Sync and async flow differ by how they wai
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import ssl
 import sys
@@ -431,6 +430,9 @@ async def _pause(wait: Wait) -> None:
 
 
 async def _pause_asyncio(wait: Wait) -> None:
+    # Not at the top: who waits here has imported it, and for all others it would be the half of our import.
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 

@@ -7,7 +7,6 @@ request much later. Hence the two looks here: at what is asked for, and at what 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from enum import StrEnum
@@ -59,6 +58,8 @@ def normalise(scope: str | Iterable[str] | None) -> tuple[str, ...]:
 
 def unknown(scopes: Iterable[str]) -> list[str]:
     """A sentence for each scope that Dolby.io does not document, naming the nearest that it does."""
+    import difflib  # only for what is misspelt
+
     known = [str(scope) for scope in Scope]
     sentences = []
     for scope in scopes:

@@ -109,6 +109,21 @@ def test_the_package_imports_no_http_library() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
+def test_an_adapter_brings_no_event_loop_that_its_library_does_not(library: str) -> None:
+    """asyncio alone would take longer to import than all of the adapter."""
+    script = (
+        f"import sys, {library}\n"
+        "before = 'asyncio' in sys.modules\n"
+        f"import dolby_auth_plugin.{library}\n"
+        "print(before == ('asyncio' in sys.modules))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+
+    assert done.stdout == "True\n"
+
+
 def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
 
