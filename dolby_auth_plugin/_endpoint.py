@@ -9,6 +9,7 @@ comment says so.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import random
 import re
@@ -19,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 from ._credentials import AppCredentials
 from ._errors import Failure
@@ -85,7 +86,7 @@ class TokenEndpoint:
         ValueError, TypeError: If one of them is malformed or out of range.
     """
 
-    __slots__ = ("expires_in", "scope", "url", "user_agent")
+    __slots__ = ("_shown_url", "expires_in", "scope", "url", "user_agent")
 
     def __init__(
         self,
@@ -94,7 +95,8 @@ class TokenEndpoint:
         expires_in: int | timedelta,
         host_library: str,
     ) -> None:
-        check_token_url(url)
+        # A query may hold a gateway's key.
+        self._shown_url = check_token_url(url)._replace(query="").geturl()
         self.url = url
         self.scope = normalise(scope)
         self.expires_in = _seconds(expires_in)
@@ -171,7 +173,7 @@ class TokenEndpoint:
     def _no_token(self, response: TokenResponse, why: str) -> Failure:
         return Failure(
             f"The token endpoint's answer (HTTP {response.status_code}) is not a token: {why}."
-            f" Check token_url ({self.url}), and whether a proxy or gateway answers in its place.",
+            f" Check token_url ({self._shown_url}), and whether a proxy or gateway answers in its place.",
             reason="not a token",
             status_code=response.status_code,
         )
@@ -187,16 +189,16 @@ class TokenEndpoint:
                 " Compare both with the application's API keys in the Dolby.io dashboard."
             )
         elif 300 <= status < 400:
-            message = f"The token endpoint redirects {told}, which is not followed. Check token_url ({self.url})."
+            message = (
+                f"The token endpoint redirects {told}, which is not followed. Check token_url ({self._shown_url})."
+            )
         elif status == 429:
             wait = "later" if retry_after is None else f"in {retry_after:.0f} s"
             message = f"The token endpoint has too many requests {told}. Try again {wait}."
         elif status >= 500:
             message = f"The token endpoint fails {told}. Nothing is wrong on this side: try again later."
         else:
-            message = (
-                f"The token endpoint refused the request {told}. Check scope, expires_in and token_url ({self.url})."
-            )
+            message = f"The token endpoint refused the request {told}. Check scope, expires_in and token_url ({self._shown_url})."
         return Failure(
             message,
             reason=reason or _phrase(status),
@@ -246,7 +248,7 @@ def read_retry_after(value: str | None, now: Instant) -> float | None:
         return float(value)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
@@ -305,9 +307,20 @@ def _error_texts(answer: dict[str, Any], credentials: AppCredentials) -> tuple[s
 
 
 def _shown(text: str, credentials: AppCredentials) -> str:
-    # A server may echo what it was sent.
-    for secret in (_basic(credentials), credentials.app_secret):
-        text = text.replace(secret, "[hidden]")
+    # A server may echo what it was sent, in whatever form it meets the eye of its makers.
+    secret = credentials.app_secret
+    forms = {
+        secret,
+        _basic(credentials),
+        base64.b64encode(secret.encode()).decode(),
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        html.escape(secret),
+        json.dumps(secret)[1:-1],
+    }
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "[hidden]")
     return printable(_SECRET_LIKE.sub("[hidden]", text))
 
 

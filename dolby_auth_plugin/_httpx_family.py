@@ -24,6 +24,7 @@ from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenReq
 from ._errors import Failure, TokenError
 from ._fetch import Wait
 from ._hosts import DOLBY_HOSTS
+from ._refusals import is_acceptance
 from ._token import AccessToken
 
 # Bytes and seconds for reading a refused response's body, see `RefusedBody`.
@@ -261,7 +262,7 @@ class FamilyAuth(BaseAuth[Origin]):
 
     def _note_retry(self, again: Any, host: str, refused: AccessToken, before: list[Any]) -> None:
         again.history = [*before, *again.history]
-        if again.status_code != 401:
+        if is_acceptance(again.status_code):
             self._source.accepted(host, refused)
 
     def _look_at(self, error: BaseException | None, token: AccessToken) -> None:
@@ -348,9 +349,9 @@ class FamilySender:
         host = self._host
         try:
             if self._client is not None:
-                return _post(self._client, request, seconds)
+                return _post(self._client, request, seconds, host.DecodingError)
             with host.Client(verify=_tls_context(host.create_ssl_context)) as client:
-                return _post(client, request, seconds)
+                return _post(client, request, seconds, host.DecodingError)
         except host.HTTPStatusError as error:
             # A lent client's event hook raised for the status.
             answer = error.response
@@ -370,7 +371,7 @@ class _TooSlowError(TimeoutError):
     """The answer dripped in: each read was in time, the whole was not."""
 
 
-def _post(client: Any, request: TokenRequest, seconds: float) -> TokenResponse:
+def _post(client: Any, request: TokenRequest, seconds: float, undecodable: type[Exception]) -> TokenResponse:
     until = time.monotonic() + seconds
     with client.stream(
         "POST",
@@ -383,12 +384,14 @@ def _post(client: Any, request: TokenRequest, seconds: float) -> TokenResponse:
         timeout=seconds,
     ) as response:
         body = b""
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > MAX_BODY:
-                break
-            if time.monotonic() > until:
-                raise _TooSlowError
+        # A body that can't be decoded says nothing, but its status does.
+        with suppress(undecodable):
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    break
+                if time.monotonic() > until:
+                    raise _TooSlowError
         return TokenResponse(response.status_code, response.headers.get("Retry-After"), body)
 
 

@@ -21,6 +21,15 @@ class _Account:
     spent_on: AccessToken | None = None
 
 
+def is_acceptance(status: int) -> bool:
+    """
+    Whether an answer to a retry shows that the token was taken.
+
+    A host that refuses, and answers the retry with "later" or an error of its own, has taken nothing.
+    """
+    return status < 500 and status not in (401, 429)
+
+
 class Refusals:
     """The allowance of each host: three replacements, and one more per minute."""
 

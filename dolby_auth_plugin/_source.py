@@ -36,8 +36,6 @@ _RENEWAL_DOUBLINGS = 4
 # Earlier tokens that are still recognised on a late 401. Few, since each may be long.
 _RECOGNISED = 8
 
-_INTERRUPTED = Failure("The token request was interrupted. Try again.", reason="interrupted", retryable=True)
-
 
 class TokenSource:
     """
@@ -266,10 +264,13 @@ class TokenSource:
         fetch = self._fetch
         if fetch is None or now < fetch.deadline:
             return []
+        failure = out_of_time(self._fetcher.timeout)
         if not fetch.ahead:
-            return self._settle(fetch, out_of_time(self._fetcher.timeout))
+            return self._settle(fetch, failure)
+        self._put_off_renewal(now, _FAILURE_MEMORY)
         self._fetch = None
-        return fetch.end(None)
+        # A log's handlers are other people's code: not with the lock held.
+        return [*fetch.end(None), lambda: _warn_of_renewal(failure)]
 
     def _settle(self, fetch: Fetch, outcome: AccessToken | Failure) -> list[Callable[[], None]]:
         """Keep the outcome, and end the fetch."""
@@ -295,8 +296,11 @@ class TokenSource:
         self._failure, self._failure_until = failure, now + memory
         self._failed_credentials = fetch.credentials
         if fetch.ahead:
-            self._renew_after = now + memory * 2 ** min(self._renewals_failed, _RENEWAL_DOUBLINGS)
-            self._renewals_failed += 1
+            self._put_off_renewal(now, memory)
+
+    def _put_off_renewal(self, now: float, pause: float) -> None:
+        self._renew_after = now + pause * 2 ** min(self._renewals_failed, _RENEWAL_DOUBLINGS)
+        self._renewals_failed += 1
 
     # Fetching
 
@@ -322,14 +326,19 @@ class TokenSource:
 
     def _run(self, fetch: Fetch) -> None:
         began = Instant.now(self._fetcher.clock)
-        outcome: AccessToken | Failure = _INTERRUPTED
+        outcome: AccessToken | Failure | None = None
         try:
             outcome = self._ask(fetch)
         finally:
             with self._lock:
                 had_one = self._token is not None
                 disowned = fetch.done
-                wakers = [] if disowned else self._settle(fetch, outcome)
+                if outcome is None:
+                    # A KeyboardInterrupt in a caller that fetches by itself: the others ask anew.
+                    self._fetch = None if self._fetch is fetch else self._fetch
+                    wakers = fetch.end(None)
+                else:
+                    wakers = [] if disowned else self._settle(fetch, outcome)
             for wake in wakers:
                 wake()
         if disowned:
@@ -343,7 +352,7 @@ class TokenSource:
                 self._monotonic() - began.monotonic,
             )
         elif fetch.ahead:
-            logger.warning("renewal failed, the present token is used to its end: %s", outcome.message)
+            _warn_of_renewal(outcome)
 
     def _ask(self, fetch: Fetch) -> AccessToken | Failure:
         credentials = self._fetcher.ask_credentials()
@@ -360,6 +369,10 @@ class TokenSource:
         # Only the forking thread lives on in the child: the lock may be held, and a fetch run, by one that does not.
         self._lock = threading.Lock()
         self._fetch = None
+
+
+def _warn_of_renewal(failure: Failure) -> None:
+    logger.warning("renewal failed, the present token is used to its end: %s", failure.message)
 
 
 # What `os.register_at_fork` is given, it keeps for ever: so one function, and sources that may go.

@@ -15,6 +15,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenReq
 from ._errors import Failure
 from ._errors import TokenError as _TokenError
 from ._hosts import DOLBY_HOSTS
+from ._refusals import is_acceptance
 from ._token import AccessToken
 
 try:
@@ -218,7 +220,7 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         again: requests.Response = connection.send(request, **kwargs)
         again.elapsed = timedelta(seconds=time.perf_counter() - began)
         again.history = [*response.history, response]
-        if again.status_code != 401 and refused is not None:
+        if refused is not None and is_acceptance(again.status_code):
             self._source.accepted(host, refused)
         return again
 
@@ -336,7 +338,7 @@ class _Sender:
         try:
             if self._session is not None:
                 return _post(self._session, request, seconds)
-            with requests.Session() as session:
+            with _Session() as session:
                 session.mount("https://", _Adapter())
                 return _post(session, request, seconds)
         except requests.HTTPError as error:
@@ -372,17 +374,26 @@ def _post(session: requests.Session, request: TokenRequest, seconds: float) -> T
             body = response.content
         else:
             body = b""
-            while chunk := raw.read1(1 << 16, decode_content=True):
-                body += chunk
-                if len(body) > MAX_BODY:
-                    break
-                if time.monotonic() > until:
-                    raise requests.ReadTimeout("the answer came too slowly")
+            # A body that can't be decoded says nothing, but its status does.
+            with suppress(urllib3.exceptions.DecodeError):
+                while chunk := raw.read1(1 << 16, decode_content=True):
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        break
+                    if time.monotonic() > until:
+                        raise requests.ReadTimeout("the answer came too slowly")
         return TokenResponse(response.status_code, response.headers.get("Retry-After"), body)
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
+
+
+class _Session(requests.Session):
+    """Knows no redirects: even unfollowed, requests would read one's body, however long, to prepare the next request."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - whatever it is
+        return None
 
 
 class _Adapter(HTTPAdapter):
@@ -398,6 +409,10 @@ class _Adapter(HTTPAdapter):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         target, _ = super().build_connection_pool_key_attributes(request, verify, cert)
         return target, {"ssl_context": _tls_context(_ca_bundle())}
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        # For the connection to a proxy that is itself behind https.
+        return super().proxy_manager_for(proxy, proxy_ssl_context=_tls_context(_ca_bundle()), **proxy_kwargs)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         # The context does it.

@@ -323,6 +323,23 @@ class AuthContract:
         assert statuses == {401}
         assert sandbox.token_requests == 4
 
+    def test_a_retry_that_is_put_off_is_no_acceptance(self, sandbox: Sandbox, api: Server) -> None:
+        """401 to a token that was used before, 503 to a new one: few token requests all the same."""
+        known: set[str | None] = set()
+
+        def answer(received: Received) -> Reply:
+            if received.token in known:
+                return Reply(401)
+            known.add(received.token)
+            return Reply(503)
+
+        api.answer = answer
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            for _ in range(20):
+                client.get(api.url)
+
+        assert sandbox.token_requests == 4
+
     def test_revocations_one_after_another_are_all_healed(self, sandbox: Sandbox, client: Client) -> None:
         for _ in range(8):
             assert client.get(f"{sandbox.url}/media/jobs").status == 200
@@ -601,6 +618,25 @@ class AuthContract:
 
         with pytest.raises(TokenError, match="is not a token"):
             self.driver.token(auth_of_sandbox)
+
+    def test_an_answer_that_cannot_be_decoded_still_has_its_status(self, api: Server) -> None:
+        api.answer = lambda _: Reply(503, {"Content-Encoding": "gzip"}, b"no gzip")
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{api.url}/token")
+
+        with pytest.raises(TokenError) as caught:
+            self.driver.token(on_clock(auth, FakeClock()))
+
+        assert (503, True, 4) == (caught.value.status_code, caught.value.retryable, len(api.log))
+
+    def test_an_endless_redirect_of_the_endpoint_is_not_read(self, api: Server) -> None:
+        endless = b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 3_000_000
+        api.answer = lambda _: Reply(raw=endless)
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{api.url}/token")
+
+        with pytest.raises(TokenError, match="redirects") as caught:
+            self.driver.token(auth)
+
+        assert caught.value.status_code == 302
 
     def test_a_gzip_answer_is_read(self, api: Server) -> None:
         body = gzip.compress(b'{"access_token":"abc"}')

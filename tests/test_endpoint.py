@@ -315,6 +315,7 @@ def test_retry_after_is_read() -> None:
         ("9" * 11, None),
         ("", None),
         ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
@@ -331,6 +332,29 @@ def test_an_error_text_shows_no_secret_that_it_echoes() -> None:
     shown = failure.message + str(failure.description)
     assert not any(secret in shown for secret in (CREDENTIALS.app_secret, basic, basic[3:30], "\x1b", "\r", "\n"))
     assert "end" in shown
+
+
+@pytest.mark.parametrize(
+    "form", ["Pa%24%24w0rd%26x%22y", "UGEkJHcwcmQmeCJ5", 'Pa$$w0rd&x\\"y', "Pa$$w0rd&amp;x&quot;y"]
+)
+def test_an_error_text_shows_no_secret_in_another_form(form: str) -> None:
+    credentials = AppCredentials("k", 'Pa$$w0rd&x"y')
+
+    failure = endpoint().read(answer(401, error="bad", error_description=f"secret {form} is bad"), credentials, NOW)
+
+    assert isinstance(failure, Failure)
+    assert failure.description == "secret [hidden] is bad"
+
+
+@pytest.mark.parametrize("status", [200, 302, 400])
+def test_the_query_of_the_token_url_is_not_shown(status: int) -> None:
+    subject = TokenEndpoint("https://gateway.example/token?key=canary", None, 1800, "host/1.0")
+
+    failure = subject.read(answer(status, body=""), CREDENTIALS, NOW)
+
+    assert isinstance(failure, Failure)
+    assert "https://gateway.example/token" in failure.message
+    assert "canary" not in failure.message
 
 
 def test_an_error_text_is_cut() -> None:

@@ -304,6 +304,11 @@ class TestRequests(AuthContract):
         """Certificates in it are looked up by a hash in their names; none of this is there."""
         assert adapter._tls_context(str(tmp_path)).get_ca_certs() == []
 
+    def test_a_proxy_behind_https_is_verified_with_the_same_bundle(self) -> None:
+        manager = adapter._Adapter().proxy_manager_for("https://localhost:1")
+
+        assert manager.proxy_config.ssl_context is adapter._tls_context(adapter._ca_bundle())
+
     def test_one_tls_context_serves_all(
         self, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
