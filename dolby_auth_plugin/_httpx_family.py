@@ -425,11 +425,16 @@ def _replayable(file: Any) -> bool:
 
 async def _pause(wait: Wait) -> None:
     """Wait in this task, on an object of its own loop: nothing is shared that a cancellation could hurt."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        await _pause_trio(wait, trio)
-    else:
+    trio: Any = sys.modules.get("trio")
+    try:
+        token = trio.lowlevel.current_trio_token()
+    except (AttributeError, RuntimeError):
+        # Not imported, not yet to its end, or not what runs this task.
+        token = None
+    if token is None:
         await _pause_asyncio(wait)
+    else:
+        await _pause_trio(wait, trio, token)
 
 
 async def _pause_asyncio(wait: Wait) -> None:
@@ -456,9 +461,8 @@ async def _pause_asyncio(wait: Wait) -> None:
         timer.cancel()
 
 
-async def _pause_trio(wait: Wait, trio: Any) -> None:
+async def _pause_trio(wait: Wait, trio: Any, token: Any) -> None:
     event = trio.Event()
-    token = trio.lowlevel.current_trio_token()
 
     def wake() -> None:
         with suppress(trio.RunFinishedError):
