@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,8 @@ try:
     from rich.progress import BarColumn, Progress, TaskID, TextColumn
     from rich.table import Table
 except ImportError as error:
-    raise ImportError(f"the command dolby-auth needs {error.name}: pip install 'dolby-auth-plugin[cli]'") from None
+    _missing = (error.name or "click").partition(".")[0]
+    raise ImportError(f"the command dolby-auth needs {_missing}: pip install 'dolby-auth-plugin[cli]'") from None
 
 if TYPE_CHECKING:
     from ._demo import Trial
@@ -51,9 +54,10 @@ def demo(context: click.Context, live: bool, seconds: float) -> None:
     try:
         from . import _demo
     except ImportError as error:
-        raise click.ClickException(
-            f"{error}\nThe demo needs all extras: pip install 'dolby-auth-plugin[all]'"
-        ) from None
+        missing = (error.name or "all extras").partition(".")[0]
+        raise click.ClickException(f"the demo needs {missing}: pip install 'dolby-auth-plugin[all]'") from None
+    # All of it is on loopback, where a proxy of the environment can't reach it. The small letters go first everywhere.
+    os.environ["no_proxy"] = "127.0.0.1"
     trials = _demo.trials(seconds)
     _run(console, trials, seconds)
     context.exit(_report(console, trials))
@@ -68,14 +72,16 @@ def _run(console: Console, trials: list[Trial], seconds: float) -> None:
         if console.is_terminal:
             _show_progress(console, trials, threads)
         else:
-            console.print(f"{len(trials)} clients at work for {seconds:g} s ...")
+            for trial in trials:
+                console.print(f"{trial.name}: at work for {seconds:g} s")
             for trial, thread in zip(trials, threads, strict=True):
                 thread.join()
                 console.print(f"{trial.name}: {trial.calls} calls, {trial.token_requests} token requests")
     finally:
         # After a KeyboardInterrupt they are still at it.
-        for trial, thread in zip(trials, threads, strict=True):
+        for trial in trials:
             trial.stopped.set()
+        for thread in threads:
             thread.join()
 
 
@@ -89,7 +95,7 @@ def _show_progress(console: Console, trials: list[Trial], threads: list[threadin
             for bar, trial in zip(bars, trials, strict=True):
                 told = f"{trial.calls:>4} calls, {trial.token_requests} tokens"
                 progress.update(bar, completed=progress.tasks[bar].elapsed, told=told)
-            threads[0].join(0.1)
+            time.sleep(0.1)
 
 
 def _report(console: Console, trials: list[Trial]) -> int:
@@ -122,13 +128,13 @@ def _report(console: Console, trials: list[Trial]) -> int:
     console.print(table)
     told = [f"{trial.name}: {failure}" for trial in trials for failure in trial.failures]
     for line in told[:_FAILURES_TOLD]:
-        console.print(line, markup=False, style="red")
+        console.print(line, markup=False, style="red", soft_wrap=True)
     if len(told) > _FAILURES_TOLD:
         console.print(f"... and {len(told) - _FAILURES_TOLD} more")
     *_, leaks, failures = total
     if leaks or failures:
         console.print(
-            f"Not good: {failures} failures, and {leaks} requests reached storage with a token.", style="bold red"
+            f"Not good. Failures: {failures}; requests that reached storage with a token: {leaks}.", style="bold red"
         )
         return 1
     console.print("All calls were answered, and no token reached storage.", style="green")
@@ -143,15 +149,18 @@ def _live(console: Console) -> int:
     """Obtain a real token and say so, or explain what failed. Returns the exit status."""
     try:
         library, auth = _live_auth()
-        token = auth.token()
+        with console.status("Asking for a token ..."):
+            token = auth.token()
     except (TokenError, ImportError, TypeError, ValueError) as error:
-        console.print(str(error), markup=False, style="red")
+        console.print(str(error), markup=False, style="red", soft_wrap=True)
         return 1
     left = (token.expires_at - datetime.now(UTC)).total_seconds()
     scope = "unrestricted (the answer names none)" if token.scope is None else " ".join(sorted(token.scope)) or "none"
     console.print(f"Obtained an API token with {library}.", style="green")
     console.print(
-        f"It lives {left:.0f} s more, until {token.expires_at:%Y-%m-%d %H:%M:%S} UTC; scopes: {scope}.", markup=False
+        f"It lives {left:.0f} s more, until {token.expires_at:%Y-%m-%d %H:%M:%S} UTC; scopes: {scope}.",
+        markup=False,
+        soft_wrap=True,
     )
     return 0
 
