@@ -13,7 +13,7 @@ from ._credentials import AppCredentials, CredentialsSource
 from ._endpoint import TokenEndpoint
 from ._errors import ScopeWarning, TokenError
 from ._fetch import Fetcher, Sender
-from ._hosts import DOLBY_HOSTS, HostPolicy, Verdicts, dolby_policy
+from ._hosts import Verdicts, policy_for
 from ._scope import unknown
 from ._source import TokenSource
 
@@ -55,8 +55,7 @@ class BaseAuth(Generic[OriginT]):
         if not 0 < timeout <= 86_400:
             raise ValueError(f"timeout must be more than 0 and at most 86,400 seconds, got {timeout}")
         endpoint = TokenEndpoint(token_url, scope, expires_in, host_library)
-        is_default = allowed_hosts is DOLBY_HOSTS
-        policy = dolby_policy(token_url) if is_default else HostPolicy(allowed_hosts, token_url)
+        policy = policy_for(allowed_hosts, token_url)
         self._verdicts = Verdicts(policy, read_origin)
         self._source = TokenSource(Fetcher(endpoint, credentials, send, timeout), error)
         self._token_url = token_url

@@ -86,7 +86,7 @@ class TokenEndpoint:
         ValueError, TypeError: If one of them is malformed or out of range.
     """
 
-    __slots__ = ("_shown_url", "expires_in", "scope", "url", "user_agent")
+    __slots__ = ("expires_in", "scope", "url", "user_agent")
 
     def __init__(
         self,
@@ -95,12 +95,16 @@ class TokenEndpoint:
         expires_in: int | timedelta,
         host_library: str,
     ) -> None:
-        # A query may hold a gateway's key.
-        self._shown_url = check_token_url(url)._replace(query="").geturl()
+        check_token_url(url)
         self.url = url
         self.scope = normalise(scope)
         self.expires_in = _seconds(expires_in)
         self.user_agent = f"dolby-auth-plugin/{__version__} {host_library}"
+
+    @property
+    def _shown_url(self) -> str:
+        # A query may hold a gateway's key.
+        return self.url.partition("?")[0]
 
     def request(self, credentials: AppCredentials) -> TokenRequest:
         """The token request for *credentials*."""
@@ -159,7 +163,8 @@ class TokenEndpoint:
         if given is None:
             return self.expires_in
         if isinstance(given, str):
-            if sum(char.isdigit() for char in given) > _MAX_DIGITS:
+            # `float` would take other scripts' digits, and underscores between them.
+            if sum(char.isdigit() for char in given) > _MAX_DIGITS or "_" in given or not given.isascii():
                 return None
             try:
                 given = float(given)

@@ -39,18 +39,31 @@ class Fetch:
         deadline: When it is overdue, on the monotonic clock.
         ahead: Whether it renews a token that is still good, so that at first nobody waits for it.
         keep: Whether its outcome is to be kept; no longer so after `invalidate`.
-        threadless: Whether no thread could be had for it, and nobody runs it yet.
+        starter: The thread that is to start it.
+        running: Whether it was started.
         credentials: What it asks with, once known.
         outcome: None while it is under way, and for one that was disowned with nobody to tell.
     """
 
-    __slots__ = ("_lock", "_wakers", "ahead", "credentials", "deadline", "done", "keep", "outcome", "threadless")
+    __slots__ = (
+        "_lock",
+        "_wakers",
+        "ahead",
+        "credentials",
+        "deadline",
+        "done",
+        "keep",
+        "outcome",
+        "running",
+        "starter",
+    )
 
-    def __init__(self, lock: threading.Lock, deadline: float, *, ahead: bool) -> None:
+    def __init__(self, lock: threading.RLock, deadline: float, *, ahead: bool) -> None:
         self.deadline = deadline
         self.ahead = ahead
         self.keep = True
-        self.threadless = False
+        self.starter = threading.get_ident()
+        self.running = False
         self.credentials: AppCredentials | None = None
         self.done = False
         self.outcome: AccessToken | Failure | None = None

@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import re
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from typing import TypeAlias, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -98,10 +99,16 @@ class HostPolicy:
         return (scheme, _canonical(host), dialled) == self._token_origin
 
 
-@functools.lru_cache(maxsize=16)
-def dolby_policy(token_url: str) -> HostPolicy:
-    """The policy for Dolby.io's own hosts: one for all auth objects, since nearly all want just that."""
-    return HostPolicy(DOLBY_HOSTS, token_url)
+_shared_policy = functools.lru_cache(maxsize=16)(HostPolicy)
+
+
+def policy_for(allowed_hosts: Iterable[str], token_url: str) -> HostPolicy:
+    """The policy for these, made once for all auth objects that have the same."""
+    hosts = allowed_hosts if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
+    # What can't be hashed is no string either: the policy itself complains of it in better words.
+    with suppress(TypeError):
+        return _shared_policy(hosts, token_url)
+    return HostPolicy(hosts, token_url)
 
 
 # What the policy says of an origin: the `host:port` that a token may go to, or None where it may not; and whether

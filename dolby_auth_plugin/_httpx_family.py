@@ -219,14 +219,17 @@ class FamilyAuth(BaseAuth[Origin]):
         host = self._authority(request.url)
         if host is None:
             return None
-        authorization = request.headers.get("Authorization")
-        if authorization is None:
+        if "Authorization" not in request.headers:
             # The client took it off on the way here. Only straight from one allowed host to another may it come back.
             if not all(self._authority(hop.request.url) for hop in response.history):
                 return None
-        elif authorization != token._header or not self._source.refuse(token, host):
+        elif not self._carried(token, request) or not self._source.refuse(hash(token._header), host):
             return None
         return host if self._can_be_sent_again(request.stream) else None
+
+    @staticmethod
+    def _carried(token: AccessToken, request: Any) -> bool:
+        return bool(request.headers.get("Authorization") == token._header)
 
     def _can_be_sent_again(self, stream: object) -> bool:
         if isinstance(stream, self._host.ByteStream):
@@ -263,15 +266,15 @@ class FamilyAuth(BaseAuth[Origin]):
     def _note_retry(self, again: Any, host: str, refused: AccessToken, before: list[Any]) -> None:
         again.history = [*before, *again.history]
         if is_acceptance(again.status_code):
-            self._source.accepted(host, refused)
+            self._source.accepted(host, hash(refused._header))
 
     def _look_at(self, error: BaseException | None, token: AccessToken) -> None:
         """Note a 401 that an event hook raised before the flow saw it: this call is lost, the next ones needn't be."""
         if isinstance(error, self._host.HTTPStatusError) and error.response.status_code == 401:
             request = error.response.request
             host = self._authority(request.url)
-            if host is not None and request.headers.get("Authorization") == token._header:
-                self._source.refuse(token, host)
+            if host is not None and self._carried(token, request):
+                self._source.refuse(hash(token._header), host)
 
 
 class RefusedBody:

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ._token import AccessToken
-
 
 @dataclass(slots=True)
 class _Account:
     credit: float
     since: float
-    spent_on: AccessToken | None = None
+    # What the latest replacement was for, see `spend`.
+    spent_on: int | None = None
 
 
 def is_acceptance(status: int) -> bool:
@@ -44,8 +43,12 @@ class Refusals:
     def __init__(self) -> None:
         self._accounts: OrderedDict[str, _Account] | None = None
 
-    def spend(self, host: str, token: AccessToken, now: float) -> bool:
-        """Whether *host* may have *token* replaced; if so, one of its replacements is spent."""
+    def spend(self, host: str, refused: int, now: float) -> bool:
+        """
+        Whether *host* may have a token replaced; if so, one of its replacements is spent.
+
+        *refused* is the token's hash: an account must not keep the token itself in memory.
+        """
         if self._accounts is None:
             # Made when first needed: most auth objects never see a 401.
             self._accounts = OrderedDict()
@@ -58,12 +61,12 @@ class Refusals:
         if account.credit < 1:
             return False
         account.credit -= 1
-        account.spent_on = token
+        account.spent_on = refused
         return True
 
-    def give_back(self, host: str, token: AccessToken) -> None:
-        """*host* accepted what replaced *token*: it gets back what it spent on that, once."""
+    def give_back(self, host: str, refused: int) -> None:
+        """*host* accepted what replaced the *refused* one: it gets back what it spent on that, once."""
         account = self._accounts.get(host) if self._accounts else None
-        if account is not None and account.spent_on is token:
+        if account is not None and account.spent_on == refused:
             account.credit = min(self.CREDIT, account.credit + 1)
             account.spent_on = None

@@ -3,7 +3,7 @@ The decider: hands out the token, renews it ahead of its end, replaces it when i
 
 It owns the state and the only lock. Each fetch runs in a thread of its own, and whoever needs the token waits
 for that fetch, be it a thread or a task: so there is one path for all, and no caller's death can hurt a fetch.
-Nothing here waits, sends, logs or warns with the lock held.
+Nothing here waits, sends, logs, warns or starts a thread with the lock held.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ _FAILURE_MEMORY, _FAILURE_MEMORY_MAX = 3.0, 10.0
 # Doublings of the pause between failed renewals, which begins with the failure's own memory.
 _RENEWAL_DOUBLINGS = 4
 
-# Earlier tokens that are still recognised on a late 401. Few, since each may be long.
-_RECOGNISED = 8
+# Earlier tokens that are still recognised on a late 401: one more than a host may have replaced at once.
+_RECOGNISED = 4
+
+_NO_MARKS: frozenset[str] = frozenset()
 
 
 class TokenSource:
@@ -48,6 +50,7 @@ class TokenSource:
 
     __slots__ = (
         "__weakref__",
+        "_earlier",
         "_error",
         "_failed_credentials",
         "_failure",
@@ -57,7 +60,6 @@ class TokenSource:
         "_lock",
         "_marks",
         "_monotonic",
-        "_previous",
         "_ready",
         "_refusals",
         "_renew_after",
@@ -74,13 +76,15 @@ class TokenSource:
         # Kept at hand for `ready`.
         self._monotonic = fetcher.clock.monotonic
         self._wall = fetcher.clock.time
-        self._lock = threading.Lock()
+        # Re-entrant, since a signal handler may use the auth object in the very thread that it interrupted.
+        self._lock = threading.RLock()
         self._token: AccessToken | None = None
         # The token while nothing stands against handing it out unseen: no mark, no warning to give.
         self._ready: AccessToken | None = None
-        self._previous: tuple[AccessToken, ...] = ()
+        # See `has_issued`.
+        self._earlier: tuple[int, ...] = ()
         # The hosts that refused the present token. To others it stays good until its replacement is there.
-        self._marks: frozenset[str] = frozenset()
+        self._marks = _NO_MARKS
         self._refusals = Refusals()
         self._fetch: Fetch | None = None
         self._failure: Failure | None = None
@@ -88,7 +92,7 @@ class TokenSource:
         self._failed_credentials: AppCredentials | None = None
         self._renew_after: float | None = None
         self._renewals_failed = 0
-        self._unreported: list[str] = []
+        self._unreported: tuple[str, ...] = ()
         self._scope_reported = False
         _sources.add(self)
 
@@ -139,15 +143,20 @@ class TokenSource:
         joined: Fetch | None = None
         while True:
             now = Instant.now(self._fetcher.clock)
-            with self._lock:
-                wakers = self._disown_overdue(now.monotonic)
-                step = self._decide(host, joined, now)
-                unreported = self._report() if isinstance(step, AccessToken) else []
-                run_here = isinstance(step, Fetch) and step.threadless
-                if isinstance(step, Fetch):
-                    step.threadless = False
-            for wake in wakers:
-                wake()
+            try:
+                with self._lock:
+                    calls = self._disown_overdue(now.monotonic)
+                    before = self._fetch
+                    step = self._decide(host, joined, now)
+                    fetch = self._fetch
+                    unreported = self._report() if isinstance(step, AccessToken) else ()
+                for call in calls:
+                    call()
+                if fetch is not None and fetch is not before:
+                    self._start(fetch)
+            except BaseException:
+                self._abandon()
+                raise
             if isinstance(step, Failure):
                 raise self._error.of(step)
             if isinstance(step, AccessToken):
@@ -162,42 +171,40 @@ class TokenSource:
             if step.keep:
                 # One that was invalidated is waited for (never two at once), but its token is not taken.
                 joined = step
-            if run_here:
-                self._run(step)
-            elif now.monotonic >= give_up:
+            if now.monotonic >= give_up:
                 raise self._error.of(out_of_time(patience))
             else:
                 yield Wait(step, min(give_up, step.deadline) - now.monotonic)
 
-    def issued(self, authorization: str | bytes) -> AccessToken | None:
-        """The token of ours whose `Authorization` header this is."""
-        for token in (self._token, *self._previous):
-            if token is not None and token._header == authorization:
-                return token
-        return None
+    # A token that was sent is named by the hash of its header: what is over need not stay in memory, and no
+    # frame's locals show it.
 
-    def refuse(self, token: AccessToken, host: str) -> bool:
+    def has_issued(self, sent: int) -> bool:
+        """Whether that was our token, or one of the last before it."""
+        return self._is_present(sent) or sent in self._earlier
+
+    def refuse(self, sent: int, host: str) -> bool:
         """
-        Note that *host* answered *token* with 401.
+        Note that *host* answered a token that we issued with 401.
 
         Returns:
             Whether there is another token for it, or one will be obtained: False once the host has used up
             its allowance, and then the token stays.
         """
         with self._lock:
-            if token is not self._token:
+            if not self._is_present(sent):
                 # Someone has replaced it already: a late 401 must not throw away the newer one.
                 return True
             if self._fetch is None and host not in self._marks:
-                if not self._refusals.spend(host, token, self._monotonic()):
+                if not self._refusals.spend(host, sent, self._monotonic()):
                     return False
             self._marks |= {host}
             self._publish()
         logger.debug("401 from %s: the token is being replaced", host)
         return True
 
-    def accepted(self, host: str, refused: AccessToken) -> None:
-        """Note that *host* accepted the token that replaced *refused*."""
+    def accepted(self, host: str, refused: int) -> None:
+        """Note that *host* accepted what replaced the token it had *refused*."""
         with self._lock:
             self._refusals.give_back(host, refused)
 
@@ -221,7 +228,7 @@ class TokenSource:
         marked = bool(self._marks) if host is None else host in self._marks
         if token is not None and token.is_good(now) and not marked:
             if not token.is_fresh(now) and self._fetch is None and self._may_renew(now.monotonic):
-                self._start(now.monotonic, ahead=True)
+                self._begin(now.monotonic, ahead=True)
             return token
         if self._fetch is not None:
             return self._fetch
@@ -229,7 +236,15 @@ class TokenSource:
             # Whether a callable has other credentials by now can be told only by asking it, in a fetch.
             if self._failed_credentials is None or self._failed_credentials is self._fetcher.credentials:
                 return self._failure
-        return self._start(now.monotonic, ahead=False)
+        return self._begin(now.monotonic, ahead=False)
+
+    def _begin(self, now: float, *, ahead: bool) -> Fetch:
+        self._fetch = Fetch(self._lock, now + self._fetcher.timeout, ahead=ahead)
+        return self._fetch
+
+    def _is_present(self, sent: int) -> bool:
+        token = self._token
+        return token is not None and hash(token._header) == sent
 
     def _may_renew(self, now: float) -> bool:
         return self._renew_after is None or now >= self._renew_after
@@ -239,16 +254,16 @@ class TokenSource:
 
     def _shelve(self) -> None:
         if self._token is not None:
-            self._previous = (self._token, *self._previous)[:_RECOGNISED]
-        self._marks = frozenset()
+            self._earlier = (hash(self._token._header), *self._earlier)[:_RECOGNISED]
+        self._marks = _NO_MARKS
 
     def _forget_failures(self) -> None:
         self._failure = self._failed_credentials = self._renew_after = None
         self._renewals_failed = 0
 
-    def _report(self) -> list[str]:
+    def _report(self) -> tuple[str, ...]:
         """The scopes to warn of, taken by the one caller who gets them."""
-        unreported, self._unreported = self._unreported, []
+        unreported, self._unreported = self._unreported, ()
         if unreported:
             self._scope_reported = True
             self._publish()
@@ -280,7 +295,7 @@ class TokenSource:
                 self._token = outcome
                 self._forget_failures()
                 if outcome.scope is not None and not self._scope_reported:
-                    self._unreported = missing(self._fetcher.endpoint.scope, outcome.scope)
+                    self._unreported = tuple(missing(self._fetcher.endpoint.scope, outcome.scope))
                 self._publish()
             else:
                 self._remember(outcome, fetch)
@@ -304,27 +319,42 @@ class TokenSource:
 
     # Fetching
 
-    def _start(self, now: float, *, ahead: bool) -> Fetch:
-        """Begin a fetch in a thread of its own; the lock is held."""
-        fetch = Fetch(self._lock, now + self._fetcher.timeout, ahead=ahead)
+    def _start(self, fetch: Fetch) -> None:
+        """Have the fetch run in a thread of its own."""
         thread = threading.Thread(target=self._run, args=(fetch,), name="dolby-auth-token", daemon=True)
         try:
-            self._fetch = fetch
             thread.start()
         except RuntimeError:
             # No thread can be had: the interpreter shuts down, or a limit is reached. Who needs the token
             # fetches it himself; a renewal can wait.
-            fetch.threadless = True
-            if ahead:
-                self._fetch = None
-                self._renew_after = now + _FAILURE_MEMORY
-        except BaseException:
-            # A KeyboardInterrupt in this caller must not leave others waiting for a fetch that never began.
+            if not fetch.ahead:
+                self._run(fetch)
+                return
+            with self._lock:
+                self._renew_after = self._monotonic() + _FAILURE_MEMORY
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """
+        Give up a fetch that this thread was to start and has not.
+
+        After a KeyboardInterrupt here, nobody must wait for it. If its thread comes to life after all, it
+        finds that it is done.
+        """
+        with self._lock:
+            fetch = self._fetch
+            if fetch is None or fetch.running or fetch.starter != threading.get_ident():
+                return
             self._fetch = None
-            raise
-        return fetch
+            wakers = fetch.end(None)
+        for wake in wakers:
+            wake()
 
     def _run(self, fetch: Fetch) -> None:
+        with self._lock:
+            if fetch.done:
+                return
+            fetch.running = True
         began = Instant.now(self._fetcher.clock)
         outcome: AccessToken | Failure | None = None
         try:
@@ -367,7 +397,7 @@ class TokenSource:
 
     def _after_fork(self) -> None:
         # Only the forking thread lives on in the child: the lock may be held, and a fetch run, by one that does not.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._fetch = None
 
 

@@ -198,12 +198,10 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         self, response: requests.Response, request: requests.PreparedRequest, host: str, kwargs: dict[str, Any]
     ) -> requests.Response:
         """The answer to *request* with another token, or the 401 itself where there is no sending again."""
-        # The header in no variable: a rendering of this frame's locals must not show it.
-        refused = None
-        if "Authorization" in request.headers:
-            refused = self._source.issued(request.headers["Authorization"])
-            if refused is None or not self._source.refuse(refused, host):
-                return response
+        source = self._source
+        refused = hash(request.headers["Authorization"]) if "Authorization" in request.headers else None
+        if refused is not None and not (source.has_issued(refused) and source.refuse(refused, host)):
+            return response
         # Without any, requests took it off on the way here, from one allowed host to another.
         connection = getattr(response, "connection", None)
         if connection is None or not _rewind(request):
@@ -221,7 +219,7 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         again.elapsed = timedelta(seconds=time.perf_counter() - began)
         again.history = [*response.history, response]
         if refused is not None and is_acceptance(again.status_code):
-            self._source.accepted(host, refused)
+            source.accepted(host, refused)
         return again
 
 

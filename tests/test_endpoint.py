@@ -165,7 +165,23 @@ def test_a_missing_expires_in_is_the_one_asked_for() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["0", "-1", "0.5", "NaN", "-Infinity", "true", "[]", "{}", '""', '"soon"', '"nan"', '"-5"', '"' + "9" * 21 + '"'],
+    [
+        "0",
+        "-1",
+        "0.5",
+        "NaN",
+        "-Infinity",
+        "true",
+        "[]",
+        "{}",
+        '""',
+        '"soon"',
+        '"nan"',
+        '"-5"',
+        '"1_800"',
+        '"١٨٠٠"',
+        '"' + "9" * 21 + '"',
+    ],
 )
 def test_expires_in_that_makes_no_sense_is_a_failure(given: str) -> None:
     failure = failure_of(answer(body=f'{{"access_token":"abc","expires_in":{given}}}'))

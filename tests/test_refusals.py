@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dolby_auth_plugin import AccessToken
+import itertools
+
 from dolby_auth_plugin._refusals import Refusals
-from dolby_auth_plugin._token import Instant
+
+TOKENS = itertools.count()
 
 
-def token() -> AccessToken:
-    return AccessToken.issued("abc", None, 1800, Instant(0.0, 0.0), 0.5)
+def token() -> int:
+    """Another one each time."""
+    return next(TOKENS)
 
 
 def spend(subject: Refusals, host: str, now: float, times: int) -> list[bool]:

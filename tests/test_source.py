@@ -10,6 +10,8 @@ import pickle
 import threading
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -25,6 +27,11 @@ from .fakes import KEY, SECRET, FakeClock, ScriptedSender, answer, in_threads, m
 
 HOST, OTHER = "api.dolby.com:443", "comms.api.dolby.io:443"
 DOWN = Failure("down", reason="down", retryable=True)
+
+
+def sent(token: AccessToken) -> int:
+    """How the source is told of a token that was sent."""
+    return hash(f"Bearer {token.value}")
 
 
 def error_of(subject: TokenSource, *arguments: Any) -> TokenError:
@@ -200,7 +207,7 @@ def test_a_fetch_that_nobody_waits_for_any_more_still_serves_the_next() -> None:
 
 def test_a_waker_that_left_is_not_called() -> None:
     called: list[str] = []
-    fetch = Fetch(threading.Lock(), 0.0, ahead=False)
+    fetch = Fetch(threading.RLock(), 0.0, ahead=False)
     with fetch.waking(lambda: called.append("left")):
         pass
 
@@ -212,7 +219,7 @@ def test_a_waker_that_left_is_not_called() -> None:
 
 def test_a_fetch_that_has_ended_wakes_at_once() -> None:
     called: list[str] = []
-    fetch = Fetch(threading.Lock(), 0.0, ahead=False)
+    fetch = Fetch(threading.RLock(), 0.0, ahead=False)
     fetch.end(None)
 
     with fetch.waking(lambda: called.append("woken")):
@@ -497,7 +504,7 @@ def test_a_refused_token_is_replaced_for_the_host_that_refused_it() -> None:
     subject = make_source(sender)
     token = subject.token(HOST)
 
-    assert subject.refuse(token, HOST)
+    assert subject.refuse(sent(token), HOST)
     assert subject.ready() is None
     assert subject.token(HOST).value == "token-2"
     assert subject.token(OTHER).value == "token-2"
@@ -507,7 +514,7 @@ def test_a_refused_token_stays_good_for_other_hosts_until_its_replacement_is_the
     sender = ScriptedSender()
     subject = make_source(sender)
     token = subject.token(HOST)
-    subject.refuse(token, HOST)
+    subject.refuse(sent(token), HOST)
 
     with sender.held():
         waiting = subject.steps(HOST, None)
@@ -517,7 +524,7 @@ def test_a_refused_token_stays_good_for_other_hosts_until_its_replacement_is_the
 
 def test_a_token_that_some_host_refused_is_not_handed_to_who_names_none() -> None:
     subject = make_source(ScriptedSender())
-    subject.refuse(subject.token(HOST), HOST)
+    subject.refuse(sent(subject.token(HOST)), HOST)
 
     assert subject.token().value == "token-2"
 
@@ -528,7 +535,7 @@ def test_many_refusals_of_one_token_cost_one_token_request() -> None:
     token = subject.token(HOST)
 
     def refused(_: int) -> str:
-        assert subject.refuse(token, HOST)
+        assert subject.refuse(sent(token), HOST)
         return subject.token(HOST).value
 
     assert ["token-2"] * 32 == in_threads(32, refused)
@@ -539,10 +546,10 @@ def test_a_late_refusal_does_not_throw_away_a_newer_token() -> None:
     sender = ScriptedSender()
     subject = make_source(sender)
     old = subject.token(HOST)
-    subject.refuse(old, HOST)
+    subject.refuse(sent(old), HOST)
     subject.token(HOST)
 
-    assert subject.refuse(old, HOST)
+    assert subject.refuse(sent(old), HOST)
 
     assert subject.token(HOST).value == "token-2"
     assert sender.count == 2
@@ -554,11 +561,11 @@ def test_a_host_that_refuses_everything_uses_up_its_allowance() -> None:
     subject = make_source(sender, clock)
 
     for _ in range(1000):
-        subject.refuse(subject.token(HOST), HOST)
+        subject.refuse(sent(subject.token(HOST)), HOST)
         clock.advance(0.059)
 
     assert sender.count <= 5
-    assert not subject.refuse(subject.token(HOST), HOST)
+    assert not subject.refuse(sent(subject.token(HOST)), HOST)
     assert subject.ready() is not None
 
 
@@ -569,9 +576,9 @@ def test_revocations_seconds_apart_are_all_healed() -> None:
 
     for _ in range(50):
         token = subject.token(HOST)
-        assert subject.refuse(token, HOST)
+        assert subject.refuse(sent(token), HOST)
         subject.token(HOST)
-        subject.accepted(HOST, token)
+        subject.accepted(HOST, sent(token))
         clock.advance(2)
 
     assert sender.count == 51
@@ -582,7 +589,7 @@ def test_if_no_replacement_can_be_had_the_mark_stays_and_the_next_request_tries_
     subject = make_source(sender, clock)
     token = subject.token(HOST)
     sender.script = [answer(401, body="")]
-    subject.refuse(token, HOST)
+    subject.refuse(sent(token), HOST)
 
     assert error_of(subject, HOST).status_code == 401
     assert token is subject.token(OTHER)
@@ -599,7 +606,7 @@ def test_a_refusal_while_a_fetch_is_under_way_joins_it() -> None:
 
     with sender.held():
         subject.token(HOST)
-        assert subject.refuse(token, HOST)
+        assert subject.refuse(sent(token), HOST)
         waiting = subject.steps(HOST, None)
         assert isinstance(next(waiting), Wait)
     wait_for_fetches()
@@ -616,10 +623,8 @@ def test_tokens_are_recognised_by_their_header_for_a_while() -> None:
         tokens.append(subject.token())
         subject.invalidate()
 
-    assert tokens[-1] is subject.issued("Bearer token-12")
-    assert tokens[5] is subject.issued("Bearer token-6")
-    assert subject.issued("Bearer token-1") is None
-    assert subject.issued("Bearer other") is None
+    assert [False] * 8 + [True] * 4 == [subject.has_issued(sent(token)) for token in tokens]
+    assert not subject.has_issued(hash("Bearer other"))
 
 
 # Invalidating
@@ -848,7 +853,7 @@ def test_an_obtained_and_a_renewed_token_are_logged(caplog: pytest.LogCaptureFix
 
     with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):
         token = subject.token(HOST)
-        subject.refuse(token, HOST)
+        subject.refuse(sent(token), HOST)
         subject.token(HOST)
         wait_for_fetches()
 
@@ -883,6 +888,27 @@ def test_where_no_thread_can_be_started_the_caller_fetches(monkeypatch: pytest.M
     assert sender.count == 1
 
 
+@contextmanager
+def held_elsewhere(subject: TokenSource) -> Iterator[None]:
+    """Another thread has the lock."""
+    entered, leave = threading.Event(), threading.Event()
+    lock = subject._lock
+
+    def hold() -> None:
+        with lock:
+            entered.set()
+            leave.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert entered.wait(5)
+        yield
+    finally:
+        leave.set()
+        holder.join()
+
+
 def no_thread(self: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
@@ -915,6 +941,79 @@ def test_an_interrupt_while_a_thread_starts_strands_nobody(monkeypatch: pytest.M
     monkeypatch.undo()
 
     assert subject.token().value == "token-1"
+
+
+def test_who_waits_for_a_fetch_whose_thread_never_started_asks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    got: list[AccessToken] = []
+    waiter = threading.Thread(target=lambda: got.append(subject.token()))
+
+    def interrupted(self: threading.Thread) -> None:
+        # The fetch is known by now, and others wait for it.
+        monkeypatch.undo()
+        waiter.start()
+        while subject._fetch is not None and not subject._fetch._wakers:
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        subject.token()
+    waiter.join(5)
+
+    assert ["token-1"] == [token.value for token in got]
+
+
+def test_a_fetch_that_was_given_up_asks_for_nothing_if_its_thread_comes_to_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    threads: list[threading.Thread] = []
+
+    def interrupted(self: threading.Thread) -> None:
+        threads.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        subject.token()
+    monkeypatch.undo()
+    threads[0].start()
+    threads[0].join(5)
+
+    assert sender.count == 0
+
+
+def test_no_thread_is_started_with_the_lock_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start waits for the new thread to run, and nobody must wait for that."""
+    start = threading.Thread.start
+
+    def in_others_sight(self: threading.Thread) -> None:
+        other = threading.Thread(target=take_the_lock)
+        start(other)
+        other.join(5)
+        assert not other.is_alive()
+        start(self)
+
+    def take_the_lock() -> None:
+        with subject._lock:
+            pass
+
+    subject = make_source(ScriptedSender())
+    monkeypatch.setattr(threading.Thread, "start", in_others_sight)
+
+    assert subject.token().value == "token-1"
+
+
+def test_a_signal_handler_may_use_what_it_interrupted() -> None:
+    """It runs in the interrupted thread, which may hold the lock."""
+    subject = make_source(ScriptedSender())
+    token = subject.token()
+
+    with subject._lock:
+        assert subject.token() is token
 
 
 def test_a_fetch_whose_starter_was_interrupted_still_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -954,7 +1053,7 @@ def test_after_a_fork_the_lock_is_new_and_no_fetch_is_under_way() -> None:
     subject = make_source(sender)
     with sender.held():
         next(subject.steps(None, None))
-        with subject._lock:
+        with held_elsewhere(subject):
             source_module._after_fork()
             assert isinstance(next(subject.steps(None, None)), Wait)
             assert sender.arrived.acquire(timeout=5)
@@ -971,7 +1070,7 @@ def test_a_forked_child_is_not_held_up_by_what_its_parent_was_doing() -> None:
     with sender.held():
         waiting = subject.steps(None, None)
         next(waiting)
-        with subject._lock:
+        with held_elsewhere(subject):
             child = os.fork()
             if child == 0:  # pragma: no cover - runs in the child, which coverage does not see
                 sender._open.set()
