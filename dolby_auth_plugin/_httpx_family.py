@@ -20,6 +20,7 @@ from typing import Any
 
 from ._auth import BaseAuth, wrong_host
 from ._credentials import CredentialsSource, choose
+from ._cutoff import Cutoff
 from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenRequest, TokenResponse, no_answer
 from ._errors import Failure, TokenError
 from ._fetch import Wait
@@ -350,11 +351,27 @@ class FamilySender:
 
     def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
         host = self._host
+        if self._client is not None:
+            return self._send(self._client, request, seconds, {})
+        context = _tls_context(host.create_ssl_context)
+        with host.Client(verify=context) as client, Cutoff(seconds) as cutoff:
+
+            def trace(_: str, info: dict[str, Any]) -> None:
+                stream: Any = info.get("return_value")
+                if hasattr(stream, "get_extra_info"):
+                    # It has connected, or put TLS on a connection.
+                    cutoff.watch(lambda: stream.get_extra_info("socket"))
+
+            outcome = self._send(client, request, seconds, {"trace": trace})
+            # What a connection that was shut looks like depends on where in the answer that was.
+            return no_answer(TimeoutError(), retryable=True) if cutoff.over else outcome
+
+    def _send(
+        self, client: Any, request: TokenRequest, seconds: float, extensions: dict[str, Any]
+    ) -> TokenResponse | Failure:
+        host = self._host
         try:
-            if self._client is not None:
-                return _post(self._client, request, seconds, host.DecodingError)
-            with host.Client(verify=_tls_context(host.create_ssl_context)) as client:
-                return _post(client, request, seconds, host.DecodingError)
+            return _post(client, request, seconds, host.DecodingError, extensions)
         except host.HTTPStatusError as error:
             # A lent client's event hook raised for the status.
             answer = error.response
@@ -374,7 +391,9 @@ class _TooSlowError(TimeoutError):
     """The answer dripped in: each read was in time, the whole was not."""
 
 
-def _post(client: Any, request: TokenRequest, seconds: float, undecodable: type[Exception]) -> TokenResponse:
+def _post(
+    client: Any, request: TokenRequest, seconds: float, undecodable: type[Exception], extensions: dict[str, Any]
+) -> TokenResponse:
     until = time.monotonic() + seconds
     with client.stream(
         "POST",
@@ -385,6 +404,7 @@ def _post(client: Any, request: TokenRequest, seconds: float, undecodable: type[
         auth=None,
         follow_redirects=False,
         timeout=seconds,
+        extensions=extensions,
     ) as response:
         body = b""
         # A body that can't be decoded says nothing, but its status does.

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ._auth import BaseAuth, missing_host, wrong_host
 from ._credentials import CredentialsSource, choose
+from ._cutoff import Cutoff
 from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenRequest, TokenResponse, no_answer
 from ._errors import Failure
 from ._errors import TokenError as _TokenError
@@ -333,25 +334,32 @@ class _Sender:
         self._session = session
 
     def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        try:
-            if self._session is not None:
-                return _post(self._session, request, seconds)
-            with _Session() as session:
-                session.mount("https://", _Adapter())
-                return _post(session, request, seconds)
-        except requests.HTTPError as error:
-            # A lent session's hook raised for the status.
-            if error.response is None:
-                return no_answer(error, retryable=False)
-            answer = error.response
-            return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
-        except _RETRYABLE as error:
-            return no_answer(error, retryable=True)
+        if self._session is not None:
+            return _send(self._session, request, seconds)
+        with _Session() as session, Cutoff(seconds) as cutoff:
+            session.mount("https://", _Adapter(cutoff))
+            session.mount("http://", _Adapter(cutoff))
+            outcome = _send(session, request, seconds)
+            # What a connection that was shut looks like depends on where in the answer that was.
+            return no_answer(TimeoutError(), retryable=True) if cutoff.over else outcome
 
     def __reduce__(self) -> tuple[type[_Sender], tuple[None]]:
         if self._session is not None:
             raise TypeError("a DolbyAuth with session= can't be pickled: the session belongs to this process")
         return _Sender, (None,)
+
+
+def _send(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+    try:
+        return _post(session, request, seconds)
+    except requests.HTTPError as error:
+        # A lent session's hook raised for the status.
+        if error.response is None:
+            return no_answer(error, retryable=False)
+        answer = error.response
+        return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
+    except _RETRYABLE as error:
+        return no_answer(error, retryable=True)
 
 
 def _post(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse:
@@ -396,17 +404,34 @@ class _Session(requests.Session):
 
 class _Adapter(HTTPAdapter):
     """
-    Connects with one TLS context for the whole process.
+    Connects with one TLS context for the whole process, and has its connections cut off in time.
 
     requests' own adapter loads the CA bundle for each connection: tens of milliseconds that hold up all
     threads, an event loop's among them.
     """
 
+    def __init__(self, cutoff: Cutoff) -> None:
+        self._cutoff = cutoff
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        connect = pool.ConnectionCls
+
+        def connect_watched(*args: Any, **kwargs: Any) -> Any:
+            connection: Any = connect(*args, **kwargs)
+            self._cutoff.watch(lambda: connection.sock)
+            return connection
+
+        # Of this one pool, which lives as long as the token request.
+        pool.ConnectionCls = connect_watched  # type: ignore[assignment] # called, and nothing else
+        return pool
+
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         target, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return target, {"ssl_context": _tls_context(_ca_bundle())}
+        return target, {"ssl_context": _tls_context(_ca_bundle())} if target["scheme"] == "https" else {}
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         # For the connection to a proxy that is itself behind https.

@@ -689,8 +689,25 @@ class AuthContract:
         with pytest.raises(TokenError) as caught:
             self.driver.token(auth)
 
-        assert caught.value.retryable
+        assert (caught.value.reason, caught.value.retryable) == ("timed out", True)
         assert time.monotonic() - began < 2
+
+    @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+    def test_a_server_that_drips_for_ever_does_not_keep_the_fetchs_thread(
+        self, authority: trustme.CA, secure: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        bundle = tmp_path / "ca.pem"
+        authority.cert_pem.write_to_path(str(bundle))
+        self.trust(bundle, monkeypatch)
+        with serving(server_context(authority) if secure else None) as server:
+            server.answer = lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000, drip=0.01)
+            auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token", timeout=0.6)
+
+            with pytest.raises(TokenError):
+                self.driver.token(auth)
+
+            wait_for_fetches()
+            assert 1 <= len(server.log) <= 2
 
     # TLS
 

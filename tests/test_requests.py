@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from dolby_auth_plugin import TokenError
 from dolby_auth_plugin import requests as adapter
+from dolby_auth_plugin._cutoff import Cutoff
 from dolby_auth_plugin.requests import DolbyAuth
 from dolby_auth_plugin.sandbox import Sandbox
 
@@ -305,7 +306,7 @@ class TestRequests(AuthContract):
         assert adapter._tls_context(str(tmp_path)).get_ca_certs() == []
 
     def test_a_proxy_behind_https_is_verified_with_the_same_bundle(self) -> None:
-        manager = adapter._Adapter().proxy_manager_for("https://localhost:1")
+        manager = adapter._Adapter(Cutoff(1)).proxy_manager_for("https://localhost:1")
 
         assert manager.proxy_config.ssl_context is adapter._tls_context(adapter._ca_bundle())
 
