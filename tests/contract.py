@@ -34,13 +34,13 @@ from dolby_auth_plugin._source import TokenSource
 from dolby_auth_plugin.sandbox import Sandbox
 
 from .drivers import Client, Driver
-from .fakes import FakeClock, wait_for_fetches
+from .fakes import FakeClock, HastyClock, wait_for_fetches
 from .servers import Received, Reply, Server, serving
 
 CLASSIC: dict[str, Any] = {"app_key": "an-app-key", "app_secret": "canary-secret"}
 
 
-def on_clock(auth: Any, clock: FakeClock) -> Any:
+def on_clock(auth: Any, clock: FakeClock | HastyClock) -> Any:
     """*auth*, living by *clock*."""
     old = auth._source
     fetcher = old._fetcher

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
+import functools
 import importlib
-from collections.abc import AsyncIterator, Callable, Iterator
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -54,8 +56,13 @@ class Driver(abc.ABC):
         """What code that uses the library catches."""
 
     @abc.abstractmethod
-    def open(self, auth: Any) -> Any:
-        """A context manager of a `Client` that carries *auth*."""
+    def open(self, auth: Any, clients: int = 1) -> Any:
+        """
+        A context manager of a `Client` that carries *auth*.
+
+        With more than one, a crowd is spread over them: the pool of an `AsyncClient` gets slow when a thousand
+        tasks wait in it.
+        """
 
     @abc.abstractmethod
     def token(self, auth: Any) -> Any:
@@ -66,7 +73,12 @@ class Driver(abc.ABC):
         """The constructor's argument that lends it a client on which *answer* answers token requests."""
 
 
-class RequestsClient(Client):
+class ThreadedClient(Client):
+    def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
+        return _in_threads(count, lambda: self.send(method, url))
+
+
+class RequestsClient(ThreadedClient):
     def __init__(self, session: Any) -> None:
         self.session = session
 
@@ -76,9 +88,6 @@ class RequestsClient(Client):
         response = self.session.request(method, url, timeout=20, **options)
         return Seen(response.status_code, response.content, [r.status_code for r in response.history], response)
 
-    def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
-        return _in_threads(count, lambda: self.send(method, url))
-
 
 class RequestsDriver(Driver):
     @property
@@ -86,7 +95,7 @@ class RequestsDriver(Driver):
         return self.library.RequestException  # type: ignore[no-any-return] # the module is only known at run time
 
     @contextmanager
-    def open(self, auth: Any) -> Iterator[Client]:
+    def open(self, auth: Any, clients: int = 1) -> Iterator[Client]:
         with self.library.Session() as session:
             session.mount("http://", self.library.adapters.HTTPAdapter(pool_maxsize=64))
             session.auth = auth
@@ -110,16 +119,13 @@ class RequestsDriver(Driver):
         return {"session": session}
 
 
-class HttpxClient(Client):
+class HttpxClient(ThreadedClient):
     def __init__(self, client: Any) -> None:
         self.client = client
 
     def send(self, method: str, url: str, **options: Any) -> Seen:
         response = self.client.request(method, url, **options)
         return Seen(response.status_code, response.content, [r.status_code for r in response.history], response)
-
-    def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
-        return _in_threads(count, lambda: self.send(method, url))
 
 
 class HttpxDriver(Driver):
@@ -128,8 +134,10 @@ class HttpxDriver(Driver):
         return self.library.RequestError  # type: ignore[no-any-return] # the module is only known at run time
 
     @contextmanager
-    def open(self, auth: Any) -> Iterator[Client]:
-        with self.library.Client(auth=auth, follow_redirects=True, timeout=20) as client:
+    def open(self, auth: Any, clients: int = 1) -> Iterator[Client]:
+        # With more connections than are kept, a call of httpx's may find its own just closed.
+        limits = self.library.Limits(max_connections=64, max_keepalive_connections=64)
+        with self.library.Client(auth=auth, follow_redirects=True, timeout=20, limits=limits) as client:
             yield HttpxClient(client)
 
     def token(self, auth: Any) -> Any:
@@ -145,16 +153,17 @@ class HttpxDriver(Driver):
 
 
 class AsyncHttpxClient(Client):
-    def __init__(self, client: Any, portal: anyio.from_thread.BlockingPortal) -> None:
-        self.client = client
+    def __init__(self, clients: list[Any], portal: anyio.from_thread.BlockingPortal) -> None:
+        self.clients = clients
+        self.client = clients[0]
         self.portal = portal
 
     def send(self, method: str, url: str, **options: Any) -> Seen:
         seen: Seen = self.portal.call(self._send, method, url, options)
         return seen
 
-    async def _send(self, method: str, url: str, options: dict[str, Any]) -> Seen:
-        response = await self.client.request(method, url, **options)
+    async def _send(self, method: str, url: str, options: dict[str, Any], which: int = 0) -> Seen:
+        response = await self.clients[which % len(self.clients)].request(method, url, **options)
         return Seen(response.status_code, response.content, [r.status_code for r in response.history], response)
 
     def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
@@ -163,15 +172,13 @@ class AsyncHttpxClient(Client):
     async def _crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
         results: list[Seen | Exception] = []
 
-        async def one() -> None:
+        async def one(which: int) -> None:
             try:
-                results.append(await self._send(method, url, {}))
+                results.append(await self._send(method, url, {}, which))
             except Exception as error:
                 results.append(error)
 
-        async with anyio.create_task_group() as group:
-            for _ in range(count):
-                group.start_soon(one)
+        await _all(one, count)
         return results
 
 
@@ -181,20 +188,38 @@ class AsyncHttpxDriver(HttpxDriver):
         self.backend = backend
 
     @contextmanager
-    def open(self, auth: Any) -> Iterator[Client]:
+    def open(self, auth: Any, clients: int = 1) -> Iterator[Client]:
+        options: dict[str, Any] = {"auth": auth, "follow_redirects": True, "timeout": 20}
+        if clients > 1:
+            # Enough for 500 callers and 20 clients: who waits in httpx's pool may be overtaken again and again.
+            limits = self.library.Limits(max_connections=25, max_keepalive_connections=25)
+            options.update(limits=limits, verify=_tls_context())
+
         @asynccontextmanager
-        async def client() -> AsyncIterator[Any]:
-            async with self.library.AsyncClient(auth=auth, follow_redirects=True, timeout=20) as opened:
-                yield opened
+        async def opened() -> AsyncIterator[list[Any]]:
+            async with AsyncExitStack() as stack:
+                yield [await stack.enter_async_context(self.library.AsyncClient(**options)) for _ in range(clients)]
 
         with (
             anyio.from_thread.start_blocking_portal(self.backend) as portal,
-            portal.wrap_async_context_manager(client()) as opened,
+            portal.wrap_async_context_manager(opened()) as several,
         ):
-            yield AsyncHttpxClient(opened, portal)
+            yield AsyncHttpxClient(several, portal)
 
     def token(self, auth: Any) -> Any:
         return anyio.run(auth.atoken, backend=self.backend)
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """One for many clients, since each would make its own."""
+    return ssl.create_default_context()
+
+
+async def _all(work: Callable[[int], Coroutine[Any, Any, None]], count: int) -> None:
+    async with anyio.create_task_group() as group:
+        for index in range(count):
+            group.start_soon(work, index)
 
 
 def _in_threads(count: int, work: Callable[[], Seen]) -> list[Seen | Exception]:

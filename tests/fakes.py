@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -56,6 +57,53 @@ class FakeClock:
 
     def now(self) -> Instant:
         return Instant(self._monotonic, self._wall)
+
+
+class HastyClock:
+    """The module `time`, but its pauses are fifty times as short."""
+
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        time.sleep(seconds / 50)
+
+
+class Gate:
+    """
+    Credentials that are given only while it is open: closed, it holds a fetch at its beginning.
+
+    Attributes:
+        asked: Released once for each fetch that has come to it.
+    """
+
+    def __init__(self, app_key: str, app_secret: str) -> None:
+        self._credentials = AppCredentials(app_key, app_secret)
+        self._opened = threading.Event()
+        self.asked = threading.Semaphore(0)
+
+    def __call__(self) -> AppCredentials:
+        self.asked.release()
+        assert self._opened.wait(30), "the gate was never opened"
+        return self._credentials
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def close(self) -> None:
+        self._opened.clear()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Until it holds."""
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "it never came to hold"
+        time.sleep(0.001)
 
 
 def answer(status: int = 200, *, retry_after: str | None = None, body: Any = None, **members: Any) -> TokenResponse:
@@ -120,7 +168,7 @@ class ScriptedSender:
 
 def make_source(
     sender: ScriptedSender,
-    clock: FakeClock | None = None,
+    clock: FakeClock | HastyClock | None = None,
     *,
     scope: str | None = None,
     credentials: Any = None,
