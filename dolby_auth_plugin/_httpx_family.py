@@ -226,18 +226,24 @@ class FamilyAuth(BaseAuth[Origin]):
                 return None
         elif not self._carried(token, request) or not self._source.refuse(hash(token._header), host):
             return None
-        return host if self._can_be_sent_again(request.stream) else None
+        return host if self._can_be_sent_again(request) else None
 
     @staticmethod
     def _carried(token: AccessToken, request: Any) -> bool:
         return bool(request.headers.get("Authorization") == token._header)
 
-    def _can_be_sent_again(self, stream: object) -> bool:
+    def _can_be_sent_again(self, request: Any) -> bool:
+        stream = request.stream
         if isinstance(stream, self._host.ByteStream):
             return True
-        # Multipart: the library rewinds each file to its beginning, where the file lets it.
-        fields = getattr(stream, "fields", None)
-        return isinstance(fields, list) and all(_replayable(getattr(field, "file", b"")) for field in fields)
+        # Multipart, whose class has no public name: the library rewinds each file to its beginning, where the
+        # file lets it. One that has another size by now would break the protocol.
+        multipart = type(self._host.Request("POST", request.url, files={"a": b""}).stream)
+        return (
+            isinstance(stream, multipart)
+            and all(_rewound(getattr(field, "file", b"")) for field in stream.fields)
+            and stream.get_headers().get("Content-Length") == request.headers.get("Content-Length")
+        )
 
     def _let_go(self, response: Any) -> list[Any]:
         """
@@ -436,13 +442,16 @@ def _patience(request: Any) -> float | None:
     return None if connect is None or read is None else connect + read
 
 
-def _replayable(file: Any) -> bool:
+def _rewound(file: Any) -> bool:
     if isinstance(file, str | bytes):
         return True
     try:
-        return bool(file.seekable())
-    except (AttributeError, ValueError):
-        # No file in full, or a closed one.
+        if not file.seekable():
+            return False
+        # Not every file goes where it is told.
+        file.seek(0)
+        return bool(file.tell() == 0)
+    except Exception:  # noqa: BLE001 - no file in full, or a closed one; a caller's own may raise anything
         return False
 
 

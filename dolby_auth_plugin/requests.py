@@ -42,7 +42,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.cookies import extract_cookies_to_jar
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, rewind_body
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, rewind_body, super_len
 from urllib3.util.ssl_ import create_urllib3_context
 
 __all__ = ["DolbyAuth", "TokenError"]
@@ -274,14 +274,19 @@ def _bare(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _rewind(request: requests.PreparedRequest) -> bool:
     """Whether the body can be sent once more; if so, it stands where it stood the first time."""
-    if request.body is None or isinstance(request.body, str | bytes | bytearray | memoryview):
+    body: Any = request.body
+    if body is None or isinstance(body, str | bytes | bytearray | memoryview):
         return True
     try:
         rewind_body(request)
-    except (requests.exceptions.UnrewindableBodyError, OSError, ValueError):
-        # A generator, a pipe, a closed file. Sent again they would make an empty or a hanging request.
+        # Not every file goes where it is told; and one that has another size by now would leave the server
+        # waiting for the rest, or be taken for two requests.
+        moved: bool = body.tell() == request._body_position
+        length = request.headers.get("Content-Length")
+        return moved and (length is None or int(length) == super_len(body))
+    except Exception:  # noqa: BLE001 - a generator, a pipe, a closed file; a caller's own may raise anything
+        # Sent again they would make an empty or a hanging request.
         return False
-    return True
 
 
 def _release(response: requests.Response, *, streamed: bool) -> None:

@@ -10,6 +10,7 @@ import base64
 import copy
 import functools
 import gzip
+import itertools
 import json
 import logging
 import pickle
@@ -438,6 +439,16 @@ class AuthContract:
         """A body that can be read once."""
         return (chunk for chunk in (b"one", b"two"))
 
+    def test_refused_uploads_that_cannot_be_sent_again_cost_few_token_requests_too(self, sandbox: Sandbox) -> None:
+        sandbox.refuse_tokens = True
+        with self.driver.open(self.auth(sandbox)) as client:
+            statuses = {
+                client.send("POST", f"{sandbox.url}/media/input", content=self.stream()).status for _ in range(50)
+            }
+
+        assert statuses == {401}
+        assert sandbox.token_requests == 4
+
     def test_cookies_that_come_with_a_refusal_are_sent_with_the_retry(self, sandbox: Sandbox, api: Server) -> None:
         """And kept by the client, as those of any answer."""
         first: list[str | None] = []
@@ -708,6 +719,66 @@ class AuthContract:
 
             wait_for_fetches()
             assert 1 <= len(server.log) <= 2
+
+    # Renewals that fail
+
+    def test_while_renewals_fail_the_token_is_used_to_its_very_end(
+        self, sandbox: Sandbox, api: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A token of 1,800 s is renewed from 1,500 s on, and over at 1,795 s."""
+        clock = FakeClock()
+        auth = on_clock(self.auth(sandbox, api), clock)
+        began = clock.monotonic()
+        statuses, attempts = [], []
+
+        with self.driver.open(auth) as client:
+            client.get(api.url)
+            sandbox.stop()
+            clock.advance(1500)
+            while clock.monotonic() < began + 1790:
+                before = clock.monotonic()
+                statuses.append(client.get(api.url).status)
+                wait_for_fetches()
+                if clock.monotonic() > before:
+                    # The pauses between a fetch's tries have moved it.
+                    attempts.append(before)
+                clock.advance(2)
+            clock.advance(began + 1794.9 - clock.monotonic())
+            statuses.append(client.get(api.url).status)
+            wait_for_fetches()
+            clock.advance(5)
+            with pytest.raises(TokenError):
+                client.get(api.url)
+
+        assert {200} == set(statuses)
+        pauses = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+        assert 5 <= len(pauses)
+        assert pauses == sorted(pauses)
+        assert min(pauses) >= 3
+        warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(attempts) <= len(warned) <= len(attempts) + 1
+
+    def test_a_renewal_that_succeeds_at_last_is_noticed(self, sandbox: Sandbox, api: Server) -> None:
+        clock = FakeClock()
+        sandbox._state.clock = clock.time
+        auth = on_clock(self.auth(sandbox, api), clock)
+
+        with self.driver.open(auth) as client:
+            client.get(api.url)
+            sandbox.stop()
+            for _ in range(4):
+                clock.advance(60 if clock.monotonic() > 1500 else 1500)
+                assert client.get(api.url).status == 200
+                wait_for_fetches()
+            sandbox.start()
+            clock.advance(60)
+            client.get(api.url)
+            wait_for_fetches()
+            client.get(api.url)
+
+        assert sandbox.token_requests == 2
+        assert sandbox.token_log[-1].early
+        assert len({received.token for received in api.log}) == 2
 
     # TLS
 

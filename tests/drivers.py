@@ -137,7 +137,8 @@ class HttpxDriver(Driver):
     def open(self, auth: Any, clients: int = 1) -> Iterator[Client]:
         # With more connections than are kept, a call of httpx's may find its own just closed.
         limits = self.library.Limits(max_connections=64, max_keepalive_connections=64)
-        with self.library.Client(auth=auth, follow_redirects=True, timeout=20, limits=limits) as client:
+        options = {"follow_redirects": True, "timeout": 20, "limits": limits, "verify": _tls_context()}
+        with self.library.Client(auth=auth, **options) as client:
             yield HttpxClient(client)
 
     def token(self, auth: Any) -> Any:
@@ -189,11 +190,16 @@ class AsyncHttpxDriver(HttpxDriver):
 
     @contextmanager
     def open(self, auth: Any, clients: int = 1) -> Iterator[Client]:
-        options: dict[str, Any] = {"auth": auth, "follow_redirects": True, "timeout": 20}
+        options: dict[str, Any] = {
+            "auth": auth,
+            "follow_redirects": True,
+            "timeout": 20,
+            "verify": _tls_context(),
+        }
         if clients > 1:
             # Enough for 500 callers and 20 clients: who waits in httpx's pool may be overtaken again and again.
             limits = self.library.Limits(max_connections=25, max_keepalive_connections=25)
-            options.update(limits=limits, verify=_tls_context())
+            options["limits"] = limits
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[list[Any]]:
@@ -212,8 +218,8 @@ class AsyncHttpxDriver(HttpxDriver):
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
-    """One for many clients, since each would make its own."""
-    return ssl.create_default_context()
+    """One for all clients, none of which speaks TLS: making one takes longer than most tests."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 async def _all(work: Callable[[int], Coroutine[Any, Any, None]], count: int) -> None:

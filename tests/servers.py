@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
+from typing import Any
 
 
 @dataclass
@@ -38,6 +39,14 @@ class Reply:
 
 
 class QuietServer(ThreadingHTTPServer):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.hung_up = threading.Event()
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.hung_up.set()
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that go away, or refuse the certificate, are what some tests are about."""
 
@@ -47,11 +56,14 @@ class Server:
     Attributes:
         answer: What is answered to a request; by default 200.
         log: The requests, in their order.
+        hurried: Whether the request with these headers is answered, and its connection closed, with its body unread.
+        hung_up: Set once a connection has been closed from this side.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.answer: Callable[[Received], Reply] = lambda _: Reply()
         self.log: list[Received] = []
+        self.hurried: Callable[[Message], bool] = lambda _: False
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -59,7 +71,9 @@ class Server:
             disable_nagle_algorithm = True
 
             def handle_any(self) -> None:
-                received = Received(self.command, self.path, self.headers, self._body(), self.client_address[1])
+                hurried = outer.hurried(self.headers)
+                body = b"" if hurried else self._body()
+                received = Received(self.command, self.path, self.headers, body, self.client_address[1])
                 outer.log.append(received)
                 reply = outer.answer(received)
                 if reply.raw is not None:
@@ -72,8 +86,9 @@ class Server:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.body)
+                self.close_connection |= hurried
 
-            do_GET = do_POST = do_PUT = do_DELETE = handle_any
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
             def _body(self) -> bytes:
                 if self.headers["Transfer-Encoding"] != "chunked":
@@ -90,6 +105,7 @@ class Server:
 
         self._server = QuietServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self.hung_up = self._server.hung_up
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._ended = threading.Event()
@@ -121,7 +137,7 @@ class Server:
 @contextmanager
 def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     server = Server(tls)
-    thread = threading.Thread(target=server._server.serve_forever, kwargs={"poll_interval": 0.005})
+    thread = threading.Thread(target=server._server.serve_forever, kwargs={"poll_interval": 0.002})
     thread.start()
     try:
         yield server
