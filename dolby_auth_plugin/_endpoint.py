@@ -9,6 +9,7 @@ comment says so.
 from __future__ import annotations
 
 import base64
+import codecs
 import html
 import json
 import random
@@ -222,8 +223,11 @@ def no_answer(error: BaseException, *, retryable: bool) -> Failure:
     and password. A certificate that can't be verified is final, whatever *retryable* says: asking again
     won't mend it, and each try is one more chance for whoever sits in between.
     """
-    name = type(error).__name__
-    words, refused_certificate = "timed out" if "timeout" in name.lower() else name, False
+    words, refused_certificate = type(error).__name__, False
+    if "timeout" in words.lower():
+        words = "timed out"
+    elif retryable:
+        words = f"the connection was closed, or what came is not HTTP ({words})"
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             words, refused_certificate = f"certificate not accepted: {cause.verify_message}", True
@@ -279,7 +283,9 @@ def _basic(credentials: AppCredentials) -> str:
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
     try:
-        answer = json.loads(body.decode("utf-8-sig"))
+        # Not by the codec that knows of it, which is imported when first used: a fork meanwhile leaves the child
+        # waiting for ever at that import.
+        answer = json.loads(body.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError):
         # ValueError also for bytes that are no UTF-8, and for integers of thousands of digits.
         return None

@@ -7,11 +7,12 @@ library's sends the token request.
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 from ._credentials import AppCredentials, CredentialsSource
@@ -30,6 +31,15 @@ _TRIES, _TRY_SHARE = 4, 1 / 3
 # so that many processes don't come back together.
 _FIRST_PAUSE = 0.5
 
+# Held while a TLS context is made: OpenSSL has locks of its own, and a fork meanwhile would leave them held in the
+# child for ever. So a fork waits, some tens of milliseconds once in a process's life.
+unforkable = threading.RLock()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(
+        before=unforkable.acquire, after_in_parent=unforkable.release, after_in_child=unforkable.release
+    )
+
 
 class Fetch:
     """
@@ -39,8 +49,7 @@ class Fetch:
         deadline: When it is overdue, on the monotonic clock.
         ahead: Whether it renews a token that is still good, so that at first nobody waits for it.
         keep: Whether its outcome is to be kept; no longer so after `invalidate`.
-        starter: The thread that is to start it.
-        running: Whether it was started.
+        owner: The thread that is to start it, then the one that runs it.
         credentials: What it asks with, once known.
         outcome: None while it is under way, and for one that was disowned with nobody to tell.
     """
@@ -54,16 +63,14 @@ class Fetch:
         "done",
         "keep",
         "outcome",
-        "running",
-        "starter",
+        "owner",
     )
 
     def __init__(self, lock: threading.RLock, deadline: float, *, ahead: bool) -> None:
         self.deadline = deadline
         self.ahead = ahead
         self.keep = True
-        self.starter = threading.get_ident()
-        self.running = False
+        self.owner: int | None = threading.get_ident()
         self.credentials: AppCredentials | None = None
         self.done = False
         self.outcome: AccessToken | Failure | None = None
@@ -71,10 +78,16 @@ class Fetch:
         self._wakers: list[Callable[[], None]] = []
 
     def end(self, outcome: AccessToken | Failure | None) -> list[Callable[[], None]]:
-        """Note the outcome, with the lock held. Returns whom to wake as soon as it isn't any more."""
+        """Note the outcome, with the lock held. Returns what to call as soon as it isn't any more."""
         self.done, self.outcome = True, outcome
-        wakers, self._wakers = self._wakers, []
-        return wakers
+        return [self.wake]
+
+    def wake(self) -> None:
+        """Wake all who wait. Done again, after a KeyboardInterrupt has broken it off, it does no harm."""
+        for wake in tuple(self._wakers):
+            wake()
+        with self._lock:
+            self._wakers.clear()
 
     @contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:
@@ -103,9 +116,17 @@ class Wait:
 
     def block(self) -> None:
         """Wait for it in this thread."""
-        event = threading.Event()
-        with self.fetch.waking(event.set):
-            event.wait(self.seconds)
+        # A bare lock, whose release never waits and never fails. An Event has one of its own: who interrupts `wait`
+        # while that is held, a signal handler or a KeyboardInterrupt, would do harm to the fetch's `set`.
+        gate = threading.Lock()
+        gate.acquire()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # called before
+                gate.release()
+
+        with self.fetch.waking(wake):
+            gate.acquire(timeout=max(0.0, self.seconds))
 
 
 class Fetcher:
@@ -183,11 +204,12 @@ class Fetcher:
     ) -> AccessToken | Failure:
         try:
             response = self.send(request, seconds)
+            if isinstance(response, Failure):
+                return response
+            return self.endpoint.read(response, credentials, asked_at, self.chance)
         except Exception as error:  # noqa: BLE001 - a lent client's hooks may raise anything
+            # Also what nobody thought of: a fetch that ends without an outcome would be begun again at once.
             return no_answer(error, retryable=False)
-        if isinstance(response, Failure):
-            return response
-        return self.endpoint.read(response, credentials, asked_at, self.chance)
 
 
 def out_of_time(seconds: float) -> Failure:

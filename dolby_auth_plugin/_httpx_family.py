@@ -23,7 +23,7 @@ from ._credentials import CredentialsSource, choose
 from ._cutoff import Cutoff
 from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenRequest, TokenResponse, no_answer
 from ._errors import Failure, TokenError
-from ._fetch import Wait
+from ._fetch import Wait, unforkable
 from ._hosts import DOLBY_HOSTS
 from ._refusals import is_acceptance
 from ._token import AccessToken
@@ -91,6 +91,7 @@ class FamilyAuth(BaseAuth[Origin]):
             raise TypeError(
                 f"client must be an {name}.Client, got {type(client).__name__}: token requests are sent from threads"
             )
+        _import_all(self._host.HTTPTransport)
         self._set_up(
             chosen,
             scope=scope,
@@ -425,9 +426,23 @@ def _post(
 
 
 @functools.lru_cache(maxsize=2)
+def _import_all(transport: Any) -> None:
+    """
+    Import what the library imports with its first transport, as the caller's own client does.
+
+    Left to the first fetch, in its thread, a fork meanwhile would leave the child waiting for ever at these imports:
+    who imports in a thread that is gone can't end it.
+    """
+    import encodings.idna  # noqa: F401 - a socket's look-up needs it
+
+    transport(verify=False).close()
+
+
+@functools.lru_cache(maxsize=2)
 def _tls_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
     """One for the process and library: making one takes tens of milliseconds, and holds up all threads."""
-    return create()
+    with unforkable:
+        return create()
 
 
 def _dialled(origin: Origin) -> tuple[str, str, int | None]:

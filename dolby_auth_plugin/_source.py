@@ -137,12 +137,16 @@ class TokenSource:
         Raises:
             TokenError: If there is none to be had.
         """
+        if self._would_wait_for_itself():
+            yield self._aside(host)
+            return
         timeout = self._fetcher.timeout
         patience = timeout if patience is None else min(timeout, patience)
         give_up = self._monotonic() + patience
         joined: Fetch | None = None
         while True:
             now = Instant.now(self._fetcher.clock)
+            fetch: Fetch | None = None
             try:
                 with self._lock:
                     calls = self._disown_overdue(now.monotonic)
@@ -155,7 +159,7 @@ class TokenSource:
                 if fetch is not None and fetch is not before:
                     self._start(fetch)
             except BaseException:
-                self._abandon()
+                self._abandon(fetch or self._fetch)
                 raise
             if isinstance(step, Failure):
                 raise self._error.of(step)
@@ -218,6 +222,26 @@ class TokenSource:
             if self._fetch is not None:
                 self._fetch.keep = False
 
+    # Signal handlers, which run in the thread that they interrupt
+
+    def _would_wait_for_itself(self) -> bool:
+        """Whether this thread has been interrupted while it held the lock, or was about to start or run the fetch."""
+        fetch = self._fetch
+        holds: bool = self._lock._is_owned()  # type: ignore[attr-defined] # as `threading` itself asks
+        return holds or (fetch is not None and fetch.owner == threading.get_ident())
+
+    def _aside(self, host: str | None) -> AccessToken:
+        """The present token, or one that nobody else gets."""
+        token = self._token
+        if token is not None and self._is_good_for(host, token, Instant.now(self._fetcher.clock)):
+            return token
+        outcome: AppCredentials | AccessToken | Failure = self._fetcher.ask_credentials()
+        if isinstance(outcome, AppCredentials):
+            outcome = self._fetcher.obtain(outcome, self._monotonic() + self._fetcher.timeout)
+        if isinstance(outcome, Failure):
+            raise self._error.of(outcome)
+        return outcome
+
     # Decisions, with the lock held
 
     def _decide(self, host: str | None, joined: Fetch | None, now: Instant) -> AccessToken | Failure | Fetch:
@@ -225,8 +249,7 @@ class TokenSource:
         if joined is not None and joined.outcome is not None:
             return joined.outcome
         token = self._token
-        marked = bool(self._marks) if host is None else host in self._marks
-        if token is not None and token.is_good(now) and not marked:
+        if token is not None and self._is_good_for(host, token, now):
             if not token.is_fresh(now) and self._fetch is None and self._may_renew(now.monotonic):
                 self._begin(now.monotonic, ahead=True)
             return token
@@ -241,6 +264,10 @@ class TokenSource:
     def _begin(self, now: float, *, ahead: bool) -> Fetch:
         self._fetch = Fetch(self._lock, now + self._fetcher.timeout, ahead=ahead)
         return self._fetch
+
+    def _is_good_for(self, host: str | None, token: AccessToken, now: Instant) -> bool:
+        marked = bool(self._marks) if host is None else host in self._marks
+        return token.is_good(now) and not marked
 
     def _is_present(self, sent: int) -> bool:
         token = self._token
@@ -324,7 +351,12 @@ class TokenSource:
         thread = threading.Thread(target=self._run, args=(fetch,), name="dolby-auth-token", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
+            fetch.owner = thread.ident
+        except RuntimeError as error:
+            if thread.ident is not None or thread in threading.enumerate():
+                # It was started: a KeyboardInterrupt has broken off the wait for its first sign of life, and
+                # Python made this of it.
+                raise (error.__context__ or error) from None
             # No thread can be had: the interpreter shuts down, or a limit is reached. Who needs the token
             # fetches it himself; a renewal can wait.
             if not fetch.ahead:
@@ -332,29 +364,29 @@ class TokenSource:
                 return
             with self._lock:
                 self._renew_after = self._monotonic() + _FAILURE_MEMORY
-            self._abandon()
+            self._abandon(fetch)
 
-    def _abandon(self) -> None:
+    def _abandon(self, fetch: Fetch | None) -> None:
         """
-        Give up a fetch that this thread was to start and has not.
+        Give up a fetch that this thread was to start, or to run itself, and has not.
 
         After a KeyboardInterrupt here, nobody must wait for it. If its thread comes to life after all, it
         finds that it is done.
         """
         with self._lock:
-            fetch = self._fetch
-            if fetch is None or fetch.running or fetch.starter != threading.get_ident():
+            if fetch is None or fetch.owner != threading.get_ident():
                 return
-            self._fetch = None
-            wakers = fetch.end(None)
-        for wake in wakers:
-            wake()
+            if self._fetch is fetch:
+                self._fetch = None
+            if not fetch.done:
+                fetch.end(None)
+        fetch.wake()
 
     def _run(self, fetch: Fetch) -> None:
         with self._lock:
             if fetch.done:
                 return
-            fetch.running = True
+            fetch.owner = threading.get_ident()
         began = Instant.now(self._fetcher.clock)
         outcome: AccessToken | Failure | None = None
         try:

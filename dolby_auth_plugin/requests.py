@@ -27,6 +27,7 @@ from ._cutoff import Cutoff
 from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenRequest, TokenResponse, no_answer
 from ._errors import Failure
 from ._errors import TokenError as _TokenError
+from ._fetch import unforkable
 from ._hosts import DOLBY_HOSTS
 from ._refusals import is_acceptance
 from ._token import AccessToken
@@ -454,7 +455,8 @@ def _ca_bundle() -> str:
 
 @functools.lru_cache(maxsize=1)
 def _tls_context(bundle: str) -> ssl.SSLContext:
-    context = create_urllib3_context()
     is_folder = Path(bundle).is_dir()
-    context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+    with unforkable:
+        context = create_urllib3_context()
+        context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
     return context

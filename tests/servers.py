@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +38,10 @@ class Reply:
     raw: bytes | None = None
     # Seconds between its bytes.
     drip: float = 0.0
+    # Sent before it, all at once.
+    prompt: bytes = b""
+    # Whether the connection is then reset.
+    reset: bool = False
 
 
 class QuietServer(ThreadingHTTPServer):
@@ -78,7 +84,12 @@ class Server:
                 reply = outer.answer(received)
                 if reply.raw is not None:
                     self.close_connection = True
+                    outer.write(self.wfile, reply.prompt, 0)
                     outer.write(self.wfile, reply.raw, reply.drip)
+                    if reply.reset:
+                        # Closing with no time to linger sends a reset instead of an orderly end.
+                        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        socket.close(self.connection.detach())
                     return
                 self.send_response(reply.status)
                 headers = {"Content-Length": str(len(reply.body)), **reply.headers}

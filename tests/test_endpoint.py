@@ -125,6 +125,16 @@ def test_a_byte_order_mark_is_ignored() -> None:
     assert token_of(answer(body=b'\xef\xbb\xbf{"access_token":"abc"}')).value == "abc"
 
 
+@pytest.mark.parametrize("member", ['"error":null', '"scope":null', '"more":{"error":"no"}'])
+def test_members_that_say_nothing_do_not_matter(member: str) -> None:
+    assert token_of(answer(body=f'{{"access_token":"abc",{member}}}')).value == "abc"
+
+
+@pytest.mark.parametrize("value", ["a", "AZaz09-._~+/", "abc=", "abc==", "a" * 10_000])
+def test_a_token_has_any_characters_of_rfc_6750(value: str) -> None:
+    assert value == token_of(answer(access_token=value)).value
+
+
 @pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", None])
 def test_token_type_is_bearer_in_any_case_or_missing(kind: str | None) -> None:
     assert token_of(answer(access_token="abc", token_type=kind)).token_type == "Bearer"
@@ -150,6 +160,11 @@ def test_a_missing_token_type_is_bearer() -> None:
         ('"1e3"', 1000),
         ('"' + "9" * 20 + '"', 86_400),
         ("9" * 400, 86_400),
+        ('"Infinity"', 86_400),
+        ('"1e400"', 86_400),
+        ('"1"', 1),
+        ("1.999", 1),
+        ("86400.5", 86_400),
     ],
 )
 def test_expires_in_of_the_answer_rules(given: str, life: int) -> None:
@@ -166,27 +181,32 @@ def test_a_missing_expires_in_is_the_one_asked_for() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        "0",
-        "-1",
-        "0.5",
-        "NaN",
-        "-Infinity",
-        "true",
-        "[]",
-        "{}",
-        '""',
-        '"soon"',
-        '"nan"',
-        '"-5"',
-        '"1_800"',
-        '"١٨٠٠"',
-        '"' + "9" * 21 + '"',
+        *("0", "-0.0", "-1", "0.5", "1e-400", "NaN", "-Infinity", "-1e400", "-" + "9" * 400),
+        *("true", "false", "[]", "[600]", "{}"),
+        *(
+            '"1_800"',
+            '"١٨٠٠"',
+            '""',
+            '" "',
+            '"0"',
+            '"0.9"',
+            '"soon"',
+            '"nan"',
+            '"-5"',
+            '"-Infinity"',
+            '"true"',
+            '"0x10"',
+            '"PT30M"',
+        ),
+        *('"' + "9" * 21 + '"', '"0.' + "9" * 21 + '"', '"' + "9" * 5000 + '"'),
     ],
+    ids=lambda given: given[:20],
 )
 def test_expires_in_that_makes_no_sense_is_a_failure(given: str) -> None:
     failure = failure_of(answer(body=f'{{"access_token":"abc","expires_in":{given}}}'))
 
     assert "expires_in" in failure.message
+    assert (200, "not a token", False) == (failure.status_code, failure.reason, failure.retryable)
 
 
 @pytest.mark.parametrize(
@@ -217,28 +237,87 @@ def test_granted_scopes_are_read_and_not_named_is_none(given: Any, scope: frozen
         ('"abc"', "no JSON object"),
         ("null", "no JSON object"),
         (b'{"access_token":"\xff"}', "no JSON object"),
+        (" ", "no JSON object"),
+        ("\0", "no JSON object"),
+        ("true", "no JSON object"),
+        ("NaN", "no JSON object"),
+        ("1e400", "no JSON object"),
+        ('[{"access_token":"abc"}]', "no JSON object"),
+        ('{"access_token":"abc"', "no JSON object"),
+        ('{"access_token":"abc"}{}', "no JSON object"),
+        ('{"access_token":"abc"}<!-- -->', "no JSON object"),
+        ("access_token=abc&token_type=Bearer", "no JSON object"),
+        ("{'access_token':'abc'}", "no JSON object"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"access_token":"abc"}', "no JSON object"),
+        ('{"access_token":"abc"}'.encode("utf-16"), "no JSON object"),
         ('{"access_token":"abc","expires_in":' + "9" * 5000 + "}", "no JSON object"),
         ("[" * 200_000, "no JSON object"),
+        ('{"access_token":"abc","more":' + "[" * 200_000, "no JSON object"),
         ("{}", "no access_token"),
         ('{"access_token":null}', "no access_token"),
         ('{"access_token":""}', "no access_token"),
         ('{"access_token":5}', "no access_token"),
+        ('{"access_token":true}', "no access_token"),
+        ('{"access_token":["abc"]}', "no access_token"),
+        ('{"Access_Token":"abc"}', "no access_token"),
         ('{"access_token":"a b"}', "RFC 6750"),
         ('{"access_token":"a\\n"}', "RFC 6750"),
         ('{"access_token":"a\\r\\nX: y"}', "RFC 6750"),
         ('{"access_token":"ä"}', "RFC 6750"),
         ('{"access_token":"=abc"}', "RFC 6750"),
+        ('{"access_token":"a=c"}', "RFC 6750"),
+        ('{"access_token":"="}', "RFC 6750"),
+        ('{"access_token":" "}', "RFC 6750"),
+        ('{"access_token":" abc"}', "RFC 6750"),
+        ('{"access_token":"abc=\\n"}', "RFC 6750"),
+        ('{"access_token":"abc\\u2028"}', "RFC 6750"),
+        ('{"access_token":"a\\u0000c"}', "RFC 6750"),
+        ('{"access_token":"a\\ud800"}', "RFC 6750"),
+        ('{"access_token":"Bearer abc"}', "RFC 6750"),
         ('{"access_token":"abc","token_type":"mac"}', "token_type"),
         ('{"access_token":"abc","token_type":5}', "token_type"),
+        ('{"access_token":"abc","token_type":""}', "token_type"),
+        ('{"access_token":"abc","token_type":"Bearer "}', "token_type"),
+        ('{"access_token":"abc","token_type":["Bearer"]}', "token_type"),
+        ('{"access_token":"abc","token_type":false}', "token_type"),
         ('{"access_token":"abc","error":"invalid_client"}', "reports an error (invalid_client)"),
+        ('{"access_token":"abc","error":"bad","error_description":"No."}', "reports an error (bad: No.)"),
+        ('{"access_token":"abc","error":""}', "reports an error."),
+        ('{"access_token":"abc","error":{"code":5}}', "reports an error."),
+        ('{"access_token":"abc","error":false}', "reports an error."),
         (b" " * (MAX_BODY + 1), "longer than"),
+        (b'{"access_token":"abc"}'.ljust(MAX_BODY + 1), "longer than"),
     ],
+    ids=lambda given: str(given[:40]),
 )
 def test_what_is_no_token_is_told(body: str | bytes, why: str) -> None:
     failure = failure_of(answer(body=body))
 
     assert why in failure.message
     assert (200, "not a token", False) == (failure.status_code, failure.reason, failure.retryable)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "CANARY",
+        "<html>CANARY</html>",
+        '{"access_token":"CANARY',
+        '["CANARY"]',
+        '{"token":"CANARY"}',
+        '{"access_token":"CANARY\\r\\n"}',
+        '{"access_token":"CANARY","token_type":"CANARY"}',
+        '{"access_token":"CANARY","expires_in":"CANARY"}',
+        '{"access_token":"CANARY","error":"CANARY","error_description":"CANARY","error_uri":"CANARY"}',
+        '{"access_token":"CANARY","error":{"CANARY":"CANARY"}}',
+    ],
+)
+def test_of_an_answer_that_is_no_token_nothing_is_shown_that_could_hold_one(body: str) -> None:
+    canary = "canary.0123456789.0123456789"
+
+    failure = failure_of(answer(body=body.replace("CANARY", canary)))
+
+    assert "canary" not in repr(failure)
 
 
 def test_a_body_of_just_the_limit_is_read() -> None:
@@ -403,7 +482,7 @@ def chained(outer: Exception, *inner: BaseException) -> Exception:
         (chained(Exception(), TimeoutError()), "timed out"),
         (type("ReadTimeout", (Exception,), {})("canary"), "timed out"),
         (Exception("wrapping", chained(ValueError("canary"), OSError(5, "Input/output error"))), "Input/output error"),
-        (Exception("canary"), "Exception"),
+        (Exception("canary"), "the connection was closed, or what came is not HTTP (Exception)"),
     ],
 )
 def test_no_answer_is_told_in_the_systems_words(error: Exception, words: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -421,30 +420,6 @@ class TestRequests(AuthContract):
             response = session.get(DOLBY)
 
         assert (response.status_code, back.call_count) == (401, 1)
-
-    # Callers in threads
-
-    def test_an_interrupted_caller_strands_nobody(self, sandbox: Sandbox) -> None:
-        """A KeyboardInterrupt while the main thread waits; the fetch goes on for the others."""
-        sandbox.latency = 0.2
-        auth = self.auth(sandbox)
-        values: list[str] = []
-        other = threading.Thread(target=lambda: values.append(auth.token().value))
-
-        def interrupt(self: threading.Event, timeout: float | None = None) -> bool:
-            raise KeyboardInterrupt
-
-        with pytest.MonkeyPatch.context() as patched:
-            steps = auth._source.steps(None, None)
-            wait = next(steps)
-            patched.setattr(threading.Event, "wait", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                wait.block()
-        other.start()
-        other.join(10)
-
-        assert len(values) == 1
-        assert sandbox.token_requests == 1
 
 
 def token_answer() -> tuple[int, bytes]:

@@ -18,7 +18,7 @@ import pytest
 
 from dolby_auth_plugin import AccessToken, AppCredentials, ScopeWarning, TokenError
 from dolby_auth_plugin import _source as source_module
-from dolby_auth_plugin._endpoint import TokenRequest
+from dolby_auth_plugin._endpoint import TokenRequest, TokenResponse
 from dolby_auth_plugin._errors import Failure
 from dolby_auth_plugin._fetch import Fetch, Wait
 from dolby_auth_plugin._source import TokenSource
@@ -274,6 +274,15 @@ def test_whatever_a_sender_raises_is_told_as_a_token_error() -> None:
     assert "ValueError" in str(error)
     assert "canary" not in str(error)
     assert (error.__cause__, error.__context__) == (None, None)
+
+
+def test_an_answer_that_cannot_even_be_read_is_a_failure_and_remembered() -> None:
+    """A fetch without an outcome would be begun again, by each caller and at once."""
+    sender = ScriptedSender(TokenResponse(200, None, None))  # type: ignore[arg-type] # the point
+    subject = make_source(sender)
+
+    assert [error_of(subject).reason] * 3 == ["TypeError"] * 3
+    assert sender.count == 1
 
 
 def test_each_try_gets_a_third_of_the_time_at_most() -> None:
@@ -1014,6 +1023,39 @@ def test_a_signal_handler_may_use_what_it_interrupted() -> None:
 
     with subject._lock:
         assert subject.token() is token
+
+
+def test_a_signal_handler_that_can_wait_for_nobody_fetches_a_token_of_its_own() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+
+    with subject._lock:
+        [aside] = subject.steps(None, None)
+
+    assert isinstance(aside, AccessToken)
+    assert (aside.value, subject.ready()) == ("token-1", None)
+    assert subject.token().value == "token-2"
+
+
+def test_a_signal_handlers_own_fetch_may_fail() -> None:
+    subject = make_source(ScriptedSender(answer(401)))
+
+    with subject._lock:
+        assert error_of(subject).status_code == 401
+
+
+def test_credentials_that_ask_for_a_token_themselves_are_a_token_error() -> None:
+    """They would wait for the fetch that waits for them."""
+
+    def ask() -> AppCredentials:
+        subject.token()
+        return AppCredentials(KEY, SECRET)
+
+    sender = ScriptedSender()
+    subject = make_source(sender, credentials=ask)
+
+    assert error_of(subject).reason == "no credentials"
+    assert sender.count == 0
 
 
 def test_a_fetch_whose_starter_was_interrupted_still_serves(monkeypatch: pytest.MonkeyPatch) -> None:
