@@ -10,9 +10,6 @@ import trustme
 # Shared tests explain a failed assertion as those in test modules do.
 pytest.register_assert_rewrite("tests.contract", "tests.drivers", "tests.fakes")
 
-# What a soak run has to tell.
-SOAK_TOLD = pytest.StashKey[str]()
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("soak", "soak tests: pytest -m soak")
@@ -20,9 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--soak-seed", type=int, default=random.randrange(1_000_000), help="chance begins with this")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if SOAK_TOLD in config.stash:
-        terminalreporter.write_line(config.stash[SOAK_TOLD])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a soak had to tell; its seed, above all, which repeats it."""
+    for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())):
+        for name, told in report.user_properties:
+            if name == "soak":
+                terminalreporter.write_line(f"soak: {told}")
 
 
 @pytest.fixture(scope="session")

@@ -703,23 +703,6 @@ class AuthContract:
         assert (caught.value.reason, caught.value.retryable) == ("timed out", True)
         assert time.monotonic() - began < 2
 
-    @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-    def test_a_server_that_drips_for_ever_does_not_keep_the_fetchs_thread(
-        self, authority: trustme.CA, secure: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        bundle = tmp_path / "ca.pem"
-        authority.cert_pem.write_to_path(str(bundle))
-        self.trust(bundle, monkeypatch)
-        with serving(server_context(authority) if secure else None) as server:
-            server.answer = lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000, drip=0.01)
-            auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token", timeout=0.6)
-
-            with pytest.raises(TokenError):
-                self.driver.token(auth)
-
-            wait_for_fetches()
-            assert 1 <= len(server.log) <= 2
-
     # Renewals that fail
 
     def test_while_renewals_fail_the_token_is_used_to_its_very_end(
@@ -861,7 +844,9 @@ class AuthContract:
         assert first.value != self.driver.token(auth_of_sandbox).value
 
     @pytest.mark.parametrize(
-        "duplicate", [copy.copy, copy.deepcopy, lambda auth: pickle.loads(pickle.dumps(auth))], ids=str
+        "duplicate",
+        [copy.copy, copy.deepcopy, lambda auth: pickle.loads(pickle.dumps(auth))],
+        ids=["copy", "deepcopy", "pickle"],
     )
     def test_a_copy_has_the_configuration_and_no_token(
         self, sandbox: Sandbox, auth_of_sandbox: Any, duplicate: Any

@@ -28,7 +28,6 @@ from dolby_auth_plugin._fetch import Fetch, Wait
 from dolby_auth_plugin._token import AccessToken
 from dolby_auth_plugin.sandbox import Sandbox
 
-from .conftest import SOAK_TOLD
 from .drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
 from .fakes import wait_for_fetches
 from .servers import Received, Reply, Server, serving
@@ -203,12 +202,11 @@ def spoil(soak: Soak, sandbox: Sandbox, chance: random.Random) -> None:
 @pytest.mark.soak
 # httpx leaves the body of a cancelled request to the garbage collector, which trio warns of.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx._content:ResourceWarning")
-def test_everything_at_once(pytestconfig: pytest.Config) -> None:
+def test_everything_at_once(pytestconfig: pytest.Config, record_property: Callable[[str, object], None]) -> None:
     seconds = pytestconfig.getoption("soak_seconds")
     soak = Soak(pytestconfig.getoption("soak_seed"), seconds)
     chance = soak.chance("faults")
-    # At once, since a run that fails is to be repeated.
-    pytestconfig.stash[SOAK_TOLD] = f"soak: seed {soak.seed}"
+    record_property("soak", f"seed {soak.seed}")
     fetches_before = leftovers()
     threads, files = threading.active_count(), open_files()
 
@@ -243,9 +241,9 @@ def test_everything_at_once(pytestconfig: pytest.Config) -> None:
         # All is well again, and was answered rightly.
         for auth in auths:
             assert auth.token().value
-        pytestconfig.stash[SOAK_TOLD] += (
-            f", {seconds:.0f} s, {sum(soak.outcomes.values()):,} calls ({told(soak.outcomes)}), {sandbox.token_requests} token requests"
-            f" ({calm_requests} in the calm), {told(soak.fetch_causes)}"
+        record_property("soak", f"{seconds:.0f} s, {sum(soak.outcomes.values()):,} calls ({told(soak.outcomes)})")
+        record_property(
+            "soak", f"{sandbox.token_requests} token requests, {calm_requests} in the calm; {told(soak.fetch_causes)}"
         )
         assert soak.faults == []
         assert unauthorized == 0
