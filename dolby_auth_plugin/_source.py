@@ -177,8 +177,7 @@ class TokenSource:
                 joined = step
             if now.monotonic >= give_up:
                 raise self._error.of(out_of_time(patience))
-            else:
-                yield Wait(step, min(give_up, step.deadline) - now.monotonic)
+            yield Wait(step, min(give_up, step.deadline) - now.monotonic)
 
     # A token that was sent is named by the hash of its header: what is over need not stay in memory, and no
     # frame's locals show it.
