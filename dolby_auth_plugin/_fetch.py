@@ -184,6 +184,14 @@ class Fetcher:
 
     def obtain(self, credentials: AppCredentials, deadline: float) -> AccessToken | Failure:
         """A token, in as many tries as may help and fit before *deadline* (monotonic clock)."""
+        try:
+            return self._obtain(credentials, deadline)
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            # A KeyboardInterrupt in a caller that fetches by itself. The frames that it came through held the token
+            # request and its answer, and whoever renders them would show those.
+            raise error.with_traceback(None) from None
+
+    def _obtain(self, credentials: AppCredentials, deadline: float) -> AccessToken | Failure:
         request = self.endpoint.request(credentials)
         outcome: AccessToken | Failure = out_of_time(self.timeout)
         tries_left, pause = _TRIES, _FIRST_PAUSE

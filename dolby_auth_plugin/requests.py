@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ._auth import BaseAuth, missing_host, wrong_host
 from ._credentials import CredentialsSource, choose
@@ -29,6 +29,7 @@ from ._errors import Failure
 from ._errors import TokenError as _TokenError
 from ._fetch import unforkable
 from ._hosts import DOLBY_HOSTS
+from ._hush import hushed
 from ._refusals import is_acceptance
 from ._token import AccessToken
 
@@ -184,7 +185,23 @@ class DolbyAuth(BaseAuth[str], AuthBase):
             self._let_go(request)
         elif status == 401:
             return self._retried(response, request, host, kwargs)
+        elif response.is_redirect:
+            self._look_ahead(response, request)
         return response
+
+    def _look_ahead(self, response: requests.Response, request: requests.PreparedRequest) -> None:
+        """
+        Take the token off if *response* redirects to where it may not go.
+
+        requests builds the next request from this one, and leaves the header on where the host stays the same: on
+        the way to the token endpoint, or from http to https.
+        """
+        target = requests.Request("GET", urljoin(request.url or "", response.headers["Location"]))
+        with suppress(requests.RequestException, ValueError):
+            if self._authority(target.prepare().url or "") is None and "Authorization" in request.headers:
+                # `history` keeps the request as it was sent.
+                response.request = request.copy()
+                del request.headers["Authorization"]
 
     def _let_go(self, request: requests.PreparedRequest) -> None:
         """Leave a chain of redirects that has come to a foreign host: it must not win the token back."""
@@ -340,6 +357,10 @@ class _Sender:
         self._session = session
 
     def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+        with hushed("requests", "urllib3"):
+            return self._post(request, seconds)
+
+    def _post(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
         if self._session is not None:
             return _send(self._session, request, seconds)
         with _Session() as session, Cutoff(seconds) as cutoff:
@@ -426,6 +447,8 @@ class _Adapter(HTTPAdapter):
 
         def connect_watched(*args: Any, **kwargs: Any) -> Any:
             connection: Any = connect(*args, **kwargs)
+            # `http.client.HTTPConnection.debuglevel` may be set for the whole process, and prints all headers.
+            connection.set_debuglevel(0)
             self._cutoff.watch(lambda: connection.sock)
             return connection
 

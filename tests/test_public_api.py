@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 
 # Each layer may import those before it, and itself. Adapters don't know each other.
 LAYERS = [
-    ["_version", "_errors", "_cutoff"],
+    ["_version", "_errors", "_cutoff", "_hush"],
     ["_token", "_scope", "_credentials"],
     ["_hosts", "_refusals"],
     ["_endpoint"],
