@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +42,28 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     session.run("coverage", "run", "-m", "pytest", "-n", "0", *session.posargs)
     session.run("coverage", "report")
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities in what the package brings along, where a registry answers."""
+    session.install("-e", ".[all]", "pip-audit")
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "audit.json"
+        # 1 is for vulnerabilities found, and for a registry that does not answer: the report tells which.
+        command = ("pip-audit", "--skip-editable", "--progress-spinner=off", "--format=json", "--output", str(report))
+        session.run(*command, success_codes=[0, 1])
+        text = report.read_text() if report.exists() else ""
+    if not text:
+        session.skip("no registry answered: not audited")
+    # What the virtual environment itself is made of is no business of the package's users.
+    found = {
+        package["name"]: [known["id"] for known in package["vulns"]]
+        for package in json.loads(text)["dependencies"]
+        if package.get("vulns") and package["name"] not in ("pip", "setuptools", "wheel")
+    }
+    if found:
+        session.error(f"known vulnerabilities: {found}")
 
 
 @nox.session
