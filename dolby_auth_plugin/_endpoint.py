@@ -56,6 +56,11 @@ class TokenRequest:
     headers: dict[str, str] = field(repr=False)
     body: bytes
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is sent without TLS: to loopback, then, and by no proxy, which would read the app secret."""
+        return self.url[:5].lower() == "http:"
+
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
@@ -226,6 +231,9 @@ def no_answer(error: BaseException, *, retryable: bool) -> Failure:
     words, refused_certificate = type(error).__name__, False
     if "timeout" in words.lower():
         words = "timed out"
+    elif words == "ProxyError":
+        # What all three libraries call it when a proxy answers a CONNECT with no: a 407, 403 or 502.
+        words = "the proxy did not let it pass"
     elif retryable:
         words = f"the connection was closed, or what came is not HTTP ({words})"
     for cause in _causes(error):

@@ -368,7 +368,7 @@ class FamilySender:
         if self._client is not None:
             return self._send(self._client, request, seconds, {})
         context = _tls_context(host.create_ssl_context)
-        with host.Client(verify=context) as client, Cutoff(seconds) as cutoff:
+        with host.Client(verify=context, trust_env=not request.is_plain) as client, Cutoff(seconds) as cutoff:
 
             def trace(_: str, info: dict[str, Any]) -> None:
                 stream: Any = info.get("return_value")

@@ -364,6 +364,7 @@ class _Sender:
         if self._session is not None:
             return _send(self._session, request, seconds)
         with _Session() as session, Cutoff(seconds) as cutoff:
+            session.trust_env = not request.is_plain
             session.mount("https://", _Adapter(cutoff))
             session.mount("http://", _Adapter(cutoff))
             outcome = _send(session, request, seconds)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -56,13 +57,17 @@ class Driver(abc.ABC):
         """What code that uses the library catches."""
 
     @abc.abstractmethod
-    def open(self, auth: Any, clients: int = 1) -> Any:
+    def open(self, auth: Any, clients: int = 1, **options: Any) -> Any:
         """
-        A context manager of a `Client` that carries *auth*.
+        A context manager of a `Client` that carries *auth*; *options* are the library's own, see `through`.
 
         With more than one, a crowd is spread over them: the pool of an `AsyncClient` gets slow when a thousand
         tasks wait in it.
         """
+
+    @abc.abstractmethod
+    def through(self, proxy: str, bundle: Path) -> dict[str, Any]:
+        """The options for a client that sends all through *proxy* and trusts the CA in *bundle*."""
 
     @abc.abstractmethod
     def token(self, auth: Any) -> Any:
@@ -95,11 +100,15 @@ class RequestsDriver(Driver):
         return self.library.RequestException  # type: ignore[no-any-return] # the module is only known at run time
 
     @contextmanager
-    def open(self, auth: Any, clients: int = 1) -> Iterator[Client]:
+    def open(self, auth: Any, clients: int = 1, **options: Any) -> Iterator[Client]:
         with self.library.Session() as session:
             session.mount("http://", self.library.adapters.HTTPAdapter(pool_maxsize=64))
             session.auth = auth
+            vars(session).update(options)
             yield RequestsClient(session)
+
+    def through(self, proxy: str, bundle: Path) -> dict[str, Any]:
+        return {"proxies": {"http": proxy, "https": proxy}, "verify": str(bundle)}
 
     def token(self, auth: Any) -> Any:
         return auth.token()
@@ -134,12 +143,15 @@ class HttpxDriver(Driver):
         return self.library.RequestError  # type: ignore[no-any-return] # the module is only known at run time
 
     @contextmanager
-    def open(self, auth: Any, clients: int = 1) -> Iterator[Client]:
+    def open(self, auth: Any, clients: int = 1, **options: Any) -> Iterator[Client]:
         # With more connections than are kept, a call of httpx's may find its own just closed.
         limits = self.library.Limits(max_connections=64, max_keepalive_connections=64)
-        options = {"follow_redirects": True, "timeout": 20, "limits": limits, "verify": _tls_context()}
+        options = {"follow_redirects": True, "timeout": 20, "limits": limits, "verify": _tls_context(), **options}
         with self.library.Client(auth=auth, **options) as client:
             yield HttpxClient(client)
+
+    def through(self, proxy: str, bundle: Path) -> dict[str, Any]:
+        return {"proxy": proxy, "verify": ssl.create_default_context(cafile=bundle)}
 
     def token(self, auth: Any) -> Any:
         return auth.token()
@@ -189,13 +201,8 @@ class AsyncHttpxDriver(HttpxDriver):
         self.backend = backend
 
     @contextmanager
-    def open(self, auth: Any, clients: int = 1) -> Iterator[Client]:
-        options: dict[str, Any] = {
-            "auth": auth,
-            "follow_redirects": True,
-            "timeout": 20,
-            "verify": _tls_context(),
-        }
+    def open(self, auth: Any, clients: int = 1, **options: Any) -> Iterator[Client]:
+        options = {"auth": auth, "follow_redirects": True, "timeout": 20, "verify": _tls_context(), **options}
         if clients > 1:
             # Enough for 500 callers and 20 clients: who waits in httpx's pool may be overtaken again and again.
             limits = self.library.Limits(max_connections=25, max_keepalive_connections=25)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import selectors
 import socket
 import ssl
 import struct
@@ -12,7 +14,8 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 
 @dataclass
@@ -42,6 +45,8 @@ class Reply:
     prompt: bytes = b""
     # Whether the connection is then reset.
     reset: bool = False
+    # What the connection is then joined to, until one of both ends it.
+    tunnel: socket.socket | None = None
 
 
 class QuietServer(ThreadingHTTPServer):
@@ -77,6 +82,7 @@ class Server:
             disable_nagle_algorithm = True
 
             def handle_any(self) -> None:
+                acknowledge_at_once(self.connection)
                 hurried = outer.hurried(self.headers)
                 body = b"" if hurried else self._body()
                 received = Received(self.command, self.path, self.headers, body, self.client_address[1])
@@ -93,13 +99,19 @@ class Server:
                     return
                 self.send_response(reply.status)
                 headers = {"Content-Length": str(len(reply.body)), **reply.headers}
+                if reply.tunnel is not None:
+                    # Would be taken for the length of what comes through.
+                    del headers["Content-Length"]
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.body)
                 self.close_connection |= hurried
+                if reply.tunnel is not None:
+                    self.close_connection = True
+                    relay(self.connection, reply.tunnel)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = handle_any
 
             def _body(self) -> bytes:
                 if self.headers["Transfer-Encoding"] != "chunked":
@@ -145,9 +157,90 @@ class Server:
         self.answer = answer
 
 
+class Proxy(Server):
+    """
+    A forward proxy: tunnels (CONNECT), and requests for a whole URL passed on.
+
+    Attributes:
+        hosts: The server that stands for each `name:port`; 502 for others.
+        refusal: What is answered to a request in place of serving it, None to serve it.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
+        self.hosts: dict[str, Server] = {}
+        self.refusal: Callable[[Received], Reply | None] = lambda _: None
+        self.answer = self._serve
+
+    def _serve(self, received: Received) -> Reply:
+        refusal = self.refusal(received)
+        if refusal is not None:
+            return refusal
+        parts = urlsplit(received.path)
+        server = self.hosts.get(
+            received.path if received.method == "CONNECT" else f"{parts.hostname}:{parts.port or 80}"
+        )
+        if server is None:
+            return Reply(502, body=b"no such host")
+        host, port = server.host.split(":")
+        if received.method == "CONNECT":
+            tunnel = socket.create_connection((host, int(port)), 20)
+            # What a client writes in two goes would wait for an acknowledgement in between.
+            tunnel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return Reply(body=b"", tunnel=tunnel)
+        headers = {name: value for name, value in received.headers.items() if not name.lower().startswith("proxy-")}
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        connection = http.client.HTTPConnection(host, int(port), timeout=20)
+        try:
+            connection.request(received.method, target, received.body, headers)
+            answer = connection.getresponse()
+            return Reply(answer.status, dict(answer.headers.items()), answer.read())
+        finally:
+            connection.close()
+
+
+def acknowledge_at_once(connection: socket.socket) -> None:
+    """
+    For what came last, and what comes next.
+
+    urllib3 has Nagle's algorithm on for proxies: the body that it writes after the headers waits for this, 40 ms as a
+    rule. A system that does not know of it is only slower.
+    """
+    if hasattr(socket, "TCP_QUICKACK"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def relay(one: socket.socket, other: socket.socket) -> None:
+    """Pass on what either says, until one of them ends it."""
+    with other, selectors.DefaultSelector() as selector, suppress(OSError):
+        selector.register(one, selectors.EVENT_READ, other)
+        selector.register(other, selectors.EVENT_READ, one)
+        while True:
+            acknowledge_at_once(one)
+            for key, _ in selector.select():
+                data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr] # both are sockets
+                if not data:
+                    return
+                key.data.sendall(data)
+
+
+ServerT = TypeVar("ServerT", bound=Server)
+
+
 @contextmanager
 def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    server = Server(tls)
+    with _serving(Server(tls)) as server:
+        yield server
+
+
+@contextmanager
+def proxying() -> Iterator[Proxy]:
+    with _serving(Proxy()) as proxy:
+        yield proxy
+
+
+@contextmanager
+def _serving(server: ServerT) -> Iterator[ServerT]:
     thread = threading.Thread(target=server._server.serve_forever, kwargs={"poll_interval": 0.002})
     thread.start()
     try:

@@ -87,7 +87,8 @@ def test_ten_thousand_auth_objects_are_less_than_2_kib_each(driver: Driver, opti
         each = bytes_since() / len(many)
 
     assert each < 2048
-    assert threads == threading.active_count()
+    # Fewer, where a thread of an earlier test's server has ended meanwhile.
+    assert threading.active_count() <= threads
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files can be counted on Linux only")
@@ -102,10 +103,11 @@ def test_neither_a_thread_nor_a_socket_lives_between_fetches(driver: Driver) -> 
         wait_for_fetches()
         # The server's own end of a connection closes in a thread of its own.
         until = time.monotonic() + 10
-        while open_files() > files and time.monotonic() < until:
+        while (open_files() > files or threading.active_count() > threads) and time.monotonic() < until:
             time.sleep(0.001)
 
-        assert (threads, files) == (threading.active_count(), open_files())
+        assert threading.active_count() <= threads
+        assert open_files() <= files
 
 
 @measured
