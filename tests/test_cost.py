@@ -164,7 +164,7 @@ def test_after_an_hour_of_roll_overs_and_refusals_nothing_has_grown() -> None:
 
     assert sender.count > 900
     assert grown < 4096
-    assert threads == threading.active_count()
+    assert threading.active_count() <= threads
 
 
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
