@@ -25,6 +25,7 @@ DOLBY_HOSTS = ("api.dolby.com", "api.dolby.io", "comms.api.dolby.io", "*.comms.a
 
 _DEFAULT_PORTS = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 _SECURE = frozenset({"https", "wss"})
+_OPENED_AS = {"wss": "https", "ws": "http"}
 
 # A host as it is dialled: whole labels, nothing but letters, digits, hyphens and underscores in them.
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
@@ -78,6 +79,9 @@ class HostPolicy:
             return None
         host = _canonical(host)
         dialled = port if port is not None else default
+        # Of what is no port a resolver may make another: cut to 16 bits, 65,616 is 80.
+        if not 0 < dialled <= 65_535:
+            return None
         loopback = is_loopback(host)
         if scheme not in _SECURE and not loopback:
             return None
@@ -90,13 +94,13 @@ class HostPolicy:
         return None
 
     def is_token_endpoint(self, scheme: str, host: str, port: int | None, path: str) -> bool:
-        """Whether this is the token endpoint itself; the query is ignored."""
+        """Whether this is the token endpoint itself; *path* is without the query, and as it is sent."""
         return self.shares_origin(scheme, host, port) and _comparable_path(path) == self._token_path
 
     def shares_origin(self, scheme: str, host: str, port: int | None) -> bool:
         """Whether this is the token endpoint's scheme, host and port: only there does a path matter."""
         dialled = port if port is not None else _DEFAULT_PORTS.get(scheme)
-        return (scheme, _canonical(host), dialled) == self._token_origin
+        return (_OPENED_AS.get(scheme, scheme), _canonical(host), dialled) == self._token_origin
 
 
 _shared_policy = functools.lru_cache(maxsize=16)(HostPolicy)
@@ -213,7 +217,14 @@ def _port_of(parts: SplitResult) -> int:
 def _comparable_path(path: str) -> str:
     # A server may decode and fold what the client's library does not: the more spellings count as the token
     # endpoint, the fewer can carry a token there.
-    return re.sub(r"/+", "/", unquote(path)).rstrip("/")
+    steps: list[str] = []
+    for part in re.split(r"[/\\]", unquote(path)):
+        step = part.partition(";")[0]
+        if step == "..":
+            del steps[-1:]
+        elif step not in ("", "."):
+            steps.append(step)
+    return "/".join(steps)
 
 
 def _read_entry(entry: str) -> tuple[str, int | None]:

@@ -10,6 +10,7 @@ its failure could not be caught here. Sync and async flow differ by how they wai
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 import sys
 import time
@@ -130,7 +131,7 @@ class FamilyAuth(BaseAuth[Origin]):
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Authorize *request*, if it goes to an allowed host. Called by the client."""
-        host = self._authority(request.url)
+        host = self._authority(request)
         if host is None:
             yield request
             return
@@ -154,7 +155,7 @@ class FamilyAuth(BaseAuth[Origin]):
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """Authorize *request*, if it goes to an allowed host. Called by the client."""
-        host = self._authority(request.url)
+        host = self._authority(request)
         if host is None:
             yield request
             return
@@ -179,11 +180,12 @@ class FamilyAuth(BaseAuth[Origin]):
         again = yield self._renewed(response, fresh)
         self._note_retry(again, host, token, before)
 
-    def _authority(self, url: Any) -> str | None:
-        """The `host:port` to which a request with this URL may carry the token, or None."""
+    def _authority(self, request: Any) -> str | None:
+        """The `host:port` to which this request may carry the token, or None."""
+        url = request.url
         origin = (url.scheme, url.raw_host, url.port)
         host, guarded = self._verdicts[origin]
-        if guarded and self._verdicts.policy.is_token_endpoint(*_dialled(origin), url.path):
+        if guarded and self._verdicts.policy.is_token_endpoint(*_dialled(origin), _path(request)):
             return None
         return host
 
@@ -219,12 +221,12 @@ class FamilyAuth(BaseAuth[Origin]):
         Notes the refusal, so that where it can't, the next request has another token.
         """
         request = response.request
-        host = self._authority(request.url)
+        host = self._authority(request)
         if host is None:
             return None
         if "Authorization" not in request.headers:
             # The client took it off on the way here. Only straight from one allowed host to another may it come back.
-            if not all(self._authority(hop.request.url) for hop in response.history):
+            if not all(self._authority(hop.request) for hop in response.history):
                 return None
         elif not self._carried(token, request) or not self._source.refuse(hash(token._header), host):
             return None
@@ -281,7 +283,7 @@ class FamilyAuth(BaseAuth[Origin]):
         """Note a 401 that an event hook raised before the flow saw it: this call is lost, the next ones needn't be."""
         if isinstance(error, self._host.HTTPStatusError) and error.response.status_code == 401:
             request = error.response.request
-            host = self._authority(request.url)
+            host = self._authority(request)
             if host is not None and self._carried(token, request):
                 self._source.refuse(hash(token._header), host)
 
@@ -454,7 +456,18 @@ def _tls_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
 
 def _dialled(origin: Origin) -> tuple[str, str, int | None]:
     scheme, host, port = origin
-    return scheme, host.decode("ascii"), port
+    # To the library's connections 0 is no port, as None is.
+    return scheme, host.decode("ascii"), port or None
+
+
+def _path(request: Any) -> str:
+    """The path on the request line, which an extension may set to another than the URL's."""
+    target = request.extensions.get("target", request.url.raw_path)
+    if isinstance(target, bytes):
+        target = target.decode("ascii", "replace")
+    # As to a proxy, the whole URL may stand there.
+    path: str = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "", target)
+    return re.split("[?#]", path)[0]
 
 
 def _patience(request: Any) -> float | None:
