@@ -55,10 +55,10 @@ class BaseAuth(Generic[OriginT]):
         if not 0 < timeout <= 86_400:
             raise ValueError(f"timeout must be more than 0 and at most 86,400 seconds, got {timeout}")
         endpoint = TokenEndpoint(token_url, scope, expires_in, host_library)
-        policy = policy_for(allowed_hosts, token_url)
+        policy = policy_for(allowed_hosts, endpoint.url)
         self._verdicts = Verdicts(policy, read_origin)
         self._source = TokenSource(Fetcher(endpoint, credentials, send, timeout), error)
-        self._token_url = token_url
+        self._token_url = endpoint.url
         for sentence in unknown(endpoint.scope):
             warnings.warn(sentence, ScopeWarning, stacklevel=3)
 

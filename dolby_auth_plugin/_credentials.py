@@ -38,6 +38,9 @@ class AppCredentials:
 
     def __init__(self, app_key: str, app_secret: str) -> None:
         complaint = _complaint("app key", app_key, shown=True) or _complaint("app secret", app_secret)
+        if complaint is None:
+            # What was looked at is what is sent: of a subclass (an Enum, say) `format` may give another text.
+            app_key, app_secret = str.__str__(app_key), str.__str__(app_secret)
         object.__setattr__(self, "app_key", app_key)
         object.__setattr__(self, "app_secret", app_secret)
         del app_secret
@@ -99,11 +102,12 @@ def _names(which: int) -> str:
 def _complaint(what: str, value: str, *, shown: bool = False) -> Exception | None:
     if not isinstance(value, str):
         return TypeError(f"the {what} must be a str, got {type(value).__name__}")
-    given = f", got {value!r}" if shown else ""
+    # Not past a colon, where "key:secret" in one has its secret.
+    given = f", got {value.partition(':')[0][:100]!r}" if shown else ""
     if not value:
         return ValueError(f"the {what} is empty")
     if _UNSENDABLE.search(value):
-        return ValueError(f"the {what} must not contain control characters{given}")
+        return ValueError(f"the {what} must not contain control characters or what UTF-8 has no form for{given}")
     if shown and ":" in value:
         return ValueError(f"the {what} must not contain a colon (RFC 7617 §2){given}")
     return None

@@ -102,7 +102,8 @@ class TokenEndpoint:
         host_library: str,
     ) -> None:
         check_token_url(url)
-        self.url = url
+        # What was looked at is what is dialled: of a subclass (an Enum, say) `str` may give another text.
+        self.url = str.__str__(url)
         self.scope = normalise(scope)
         self.expires_in = _seconds(expires_in)
         self.user_agent = f"dolby-auth-plugin/{__version__} {host_library}"
@@ -196,7 +197,7 @@ class TokenEndpoint:
         told = f"(HTTP {status}{_in_brackets(reason, description, opening='; ', closing='')})"
         if status == 401:
             message = (
-                f"Dolby.io refused the app key {credentials.app_key!r} and its secret {told}."
+                f"Dolby.io refused the app key {credentials.app_key[:100]!r} and its secret {told}."
                 " Compare both with the application's API keys in the Dolby.io dashboard."
             )
         elif 300 <= status < 400:
@@ -281,7 +282,7 @@ def _seconds(expires_in: int | timedelta) -> int:
         raise TypeError(f"expires_in must be an int of seconds or a timedelta, got {type(expires_in).__name__}")
     if not 1 <= expires_in <= MAX_LIFE:
         raise ValueError(f"expires_in must be 1 to {MAX_LIFE:,} seconds, got {expires_in:,}")
-    return expires_in
+    return int(expires_in)
 
 
 def _basic(credentials: AppCredentials) -> str:

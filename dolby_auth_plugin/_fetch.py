@@ -174,11 +174,12 @@ class Fetcher:
             return self.credentials
         try:
             credentials: object = self.credentials()
+            if isinstance(credentials, AppCredentials):
+                # Checked here: a subclass may have others by now than those it was made with.
+                return AppCredentials(credentials.app_key, credentials.app_secret)
         except BaseException as error:  # noqa: BLE001 - in a thread of its own nobody else would hear of it
             said = f"raised {type(error).__name__}"
         else:
-            if isinstance(credentials, AppCredentials):
-                return credentials
             said = f"returned {type(credentials).__name__}, not AppCredentials"
         return Failure(f"No app key and secret to ask with: credentials() {said}.", reason="no credentials")
 

@@ -31,6 +31,12 @@ _OPENED_AS = {"wss": "https", "ws": "http"}
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 
+# The token endpoint's host and port. What else `urlsplit` lets through, the libraries refuse or read each in its own way.
+_NETLOC = re.compile(rf"(?:{_NAME.pattern}|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECASE)
+
+# Characters of a URL; past that servers, and httpx, refuse it.
+_MAX_URL = 8_000
+
 
 class HostPolicy:
     """
@@ -164,13 +170,18 @@ def check_token_url(token_url: str) -> SplitResult:
     *token_url* in its parts.
 
     Raises:
-        ValueError: If it is not an absolute https URL (http for loopback only), or has userinfo or a fragment.
+        ValueError: If it is not an absolute https URL (http for loopback only), is too long, or has userinfo or
+            a fragment.
         TypeError: If it is no `str`.
     """
     if not isinstance(token_url, str):
         raise TypeError(f"token_url must be a str, got {type(token_url).__name__}")
+    if len(token_url) > _MAX_URL:
+        raise ValueError(f"token_url must have at most {_MAX_URL:,} characters, got {len(token_url):,}")
     if re.search(r"[^\x21-\x7e]|\\", token_url):
         raise ValueError("token_url must be printable ASCII without spaces and backslashes")
+    # A query may hold a gateway's key.
+    shown = token_url.partition("?")[0]
     try:
         parts = urlsplit(token_url)
         host, _ = parts.hostname, parts.port
@@ -180,11 +191,13 @@ def check_token_url(token_url: str) -> SplitResult:
         # Not shown: it may hold a password.
         raise ValueError("token_url must not contain userinfo: the app key and secret are sent as Basic credentials")
     if not host or parts.scheme not in ("https", "http"):
-        raise ValueError(f"token_url must be an absolute https URL, got {token_url!r}")
+        raise ValueError(f"token_url must be an absolute https URL, got {shown!r}")
+    if not _NETLOC.fullmatch(parts.netloc):
+        raise ValueError(f"token_url must have a plain host name or address, got {shown!r}")
     if parts.scheme == "http" and not is_loopback(_canonical(host)):
-        raise ValueError(f"token_url must be https (http is for loopback only), got {token_url!r}")
+        raise ValueError(f"token_url must be https (http is for loopback only), got {shown!r}")
     if parts.fragment:
-        raise ValueError(f"token_url must not contain a fragment, got {token_url!r}")
+        raise ValueError(f"token_url must not contain a fragment, got {shown!r}")
     return parts
 
 

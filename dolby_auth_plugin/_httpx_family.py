@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from ._auth import BaseAuth, wrong_host
 from ._credentials import CredentialsSource, choose
@@ -393,7 +394,9 @@ class FamilySender:
             answer = error.response
             return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
         except host.TransportError as error:
-            return no_answer(error, retryable=not isinstance(error, host.UnsupportedProtocol))
+            return no_answer(
+                error, retryable=not isinstance(error, (host.UnsupportedProtocol, host.LocalProtocolError))
+            )
         except _TooSlowError as error:
             return no_answer(error, retryable=True)
 
@@ -416,6 +419,8 @@ def _post(
         request.url,
         content=request.body,
         headers=request.headers,
+        # A lent client's own would take the place of the URL's.
+        params=type(client.params)(urlsplit(request.url).query) if client.params else None,
         # Not the lent client's own: it may be a DolbyAuth.
         auth=None,
         follow_redirects=False,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
+from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -227,6 +228,51 @@ def relay(one: socket.socket, other: socket.socket) -> None:
 ServerT = TypeVar("ServerT", bound=Server)
 
 
+class Wire:
+    """
+    A server that parses nothing: what it gets is kept byte by byte, what it answers is bytes.
+
+    Attributes:
+        answers: Used up one by one, and each connection closed with it.
+        otherwise: What is answered when they are used up.
+        log: What each connection has brought; nothing is not noted.
+    """
+
+    def __init__(self) -> None:
+        self.answers: list[bytes] = []
+        self.otherwise = b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"access_token":"good"}'
+        self.log: list[bytes] = []
+        outer = self
+
+        class Handler(StreamRequestHandler):
+            def handle(self) -> None:
+                got, length = b"", 0
+                while line := self.rfile.readline():
+                    got += line
+                    name, _, value = line.partition(b":")
+                    if name.lower() == b"content-length":
+                        length = int(value)
+                    if line == b"\r\n":
+                        break
+                if not got:
+                    return  # connected, and then thought better of it
+                outer.log.append(got + self.rfile.read(length))
+                with suppress(OSError):  # the client may have given up
+                    self.wfile.write(outer.answers.pop(0) if outer.answers else outer.otherwise)
+
+        self._server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.host}"
+
+
+@contextmanager
+def wired() -> Iterator[Wire]:
+    wire = Wire()
+    with _running(wire._server):
+        yield wire
+
+
 @contextmanager
 def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     with _serving(Server(tls)) as server:
@@ -241,12 +287,20 @@ def proxying() -> Iterator[Proxy]:
 
 @contextmanager
 def _serving(server: ServerT) -> Iterator[ServerT]:
-    thread = threading.Thread(target=server._server.serve_forever, kwargs={"poll_interval": 0.002})
+    with _running(server._server):
+        try:
+            yield server
+        finally:
+            server._ended.set()
+
+
+@contextmanager
+def _running(server: BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.002})
     thread.start()
     try:
-        yield server
+        yield
     finally:
-        server._ended.set()
-        server._server.shutdown()
-        server._server.server_close()
+        server.shutdown()
+        server.server_close()
         thread.join()
