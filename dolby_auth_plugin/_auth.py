@@ -58,7 +58,8 @@ class BaseAuth(Generic[OriginT]):
         policy = policy_for(allowed_hosts, endpoint.url)
         self._verdicts = Verdicts(policy, read_origin)
         self._source = TokenSource(Fetcher(endpoint, credentials, send, timeout), error)
-        self._token_url = endpoint.url
+        # Without its query, which may hold a gateway's key: it shows in errors' requests, and in `vars`.
+        self._token_url = endpoint.url.partition("?")[0]
         for sentence in unknown(endpoint.scope):
             warnings.warn(sentence, ScopeWarning, stacklevel=3)
 

@@ -44,17 +44,21 @@ _MAX_DIGITS = 20
 # RFC 6750 §2.1. `\Z`, since `$` lets a newline pass, and a header with it would be two.
 _B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*\Z")
 
+# Characters of a secret that an error's text is searched for, and of such a text: more of either would take long, and
+# a text is cut to much less when it is shown. Dolby.io's secrets have about 43.
+_SEARCHABLE_SECRET, _SEARCHED_TEXT = 256, 8192
+
 # Long unbroken runs in an error's text may be a secret in some encoding; error names are shorter.
 _SECRET_LIKE = re.compile(r"[A-Za-z0-9\-._~+/=%]{24,}")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A POST. Its headers hold the Basic credentials, so they stay out of `repr`."""
+    """A POST. Its headers hold the Basic credentials, and its URL may hold a gateway's key: `repr` shows none of it."""
 
-    url: str
+    url: str = field(repr=False)
     headers: dict[str, str] = field(repr=False)
-    body: bytes
+    body: bytes = field(repr=False)
 
     @property
     def is_plain(self) -> bool:
@@ -74,7 +78,7 @@ class TokenResponse:
     """
 
     status_code: int
-    retry_after: str | None
+    retry_after: str | None = field(repr=False)
     body: bytes = field(repr=False)
 
 
@@ -243,7 +247,7 @@ def no_answer(error: BaseException, *, retryable: bool) -> Failure:
             break
         if isinstance(cause, TimeoutError):
             words = "timed out"
-        elif isinstance(cause, OSError) and cause.strerror:
+        elif isinstance(cause, OSError) and cause.strerror and isinstance(cause.strerror, str):
             words = cause.strerror
     advice = (
         " Check the endpoint's certificate and this machine's CA bundle."
@@ -329,19 +333,38 @@ def _error_texts(answer: dict[str, Any], credentials: AppCredentials) -> tuple[s
 def _shown(text: str, credentials: AppCredentials) -> str:
     # A server may echo what it was sent, in whatever form it meets the eye of its makers.
     secret = credentials.app_secret
-    forms = {
-        secret,
-        _basic(credentials),
-        base64.b64encode(secret.encode()).decode(),
-        quote(secret),
-        quote(secret, safe=""),
-        quote_plus(secret),
-        html.escape(secret),
-        json.dumps(secret)[1:-1],
-    }
-    for form in sorted(forms, key=len, reverse=True):
+    if min(len(secret), len(text)) > _SEARCHABLE_SECRET:
+        return "[hidden]"
+    text = text[:_SEARCHED_TEXT]
+    for form in (secret, _basic(credentials), base64.b64encode(secret.encode()).decode()):
         text = text.replace(form, "[hidden]")
+    text = _any_form(secret).sub("[hidden]", text)
     return printable(_SECRET_LIKE.sub("[hidden]", text))
+
+
+def _any_form(secret: str) -> re.Pattern[str]:
+    """*secret* with each character as it is, or as URLs, forms, HTML, JSON and Python write it."""
+    # Atomic groups: where two spellings overlap, as a backslash's do, trying all of them could take for ever.
+    return re.compile("".join(f"(?>{'|'.join(map(re.escape, _forms(char)))})" for char in secret), re.IGNORECASE)
+
+
+def _forms(char: str) -> list[str]:
+    forms = {
+        char,
+        quote(char, safe=""),
+        quote_plus(char),
+        quote(quote(char, safe=""), safe=""),
+        html.escape(char),
+        f"&#{ord(char)};",
+        f"&#x{ord(char):x};",
+        json.dumps(char)[1:-1],
+        ascii(char)[1:-1],
+        # Read in the wrong character set, which for Basic credentials is an old custom.
+        char.encode().decode("latin-1"),
+    }
+    if not char.isalnum():
+        forms.add(f"\\{char}")
+    return sorted(forms, key=len, reverse=True)
 
 
 def _in_brackets(reason: str, description: str | None, opening: str = " (", closing: str = ")") -> str:
@@ -365,5 +388,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(candidate, BaseException) and id(candidate) not in seen:
             seen.add(id(candidate))
             yield candidate
-            waiting += [candidate.__cause__, candidate.__context__, getattr(candidate, "reason", None)]
+            # Not by `getattr`: a property of somebody's own may raise.
+            waiting += [candidate.__cause__, candidate.__context__, vars(candidate).get("reason")]
             waiting += candidate.args

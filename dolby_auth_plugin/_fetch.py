@@ -190,6 +190,7 @@ class Fetcher:
         except BaseException as error:  # noqa: BLE001 - it is raised again
             # A KeyboardInterrupt in a caller that fetches by itself. The frames that it came through held the token
             # request and its answer, and whoever renders them would show those.
+            error.__context__ = None
             raise error.with_traceback(None) from None
 
     def _obtain(self, credentials: AppCredentials, deadline: float) -> AccessToken | Failure:

@@ -56,7 +56,9 @@ class HostPolicy:
 
     def __init__(self, allowed_hosts: Iterable[str], token_url: str) -> None:
         if isinstance(allowed_hosts, str):
-            raise TypeError(f"allowed_hosts must be an iterable of names, got the bare string {allowed_hosts!r}")
+            raise TypeError(
+                f"allowed_hosts must be an iterable of names, got the bare string {_shown(allowed_hosts)!r}"
+            )
         exact: set[tuple[str, int | None]] = set()
         wildcards: set[tuple[str, int | None]] = set()
         for entry in allowed_hosts:
@@ -180,24 +182,23 @@ def check_token_url(token_url: str) -> SplitResult:
         raise ValueError(f"token_url must have at most {_MAX_URL:,} characters, got {len(token_url):,}")
     if re.search(r"[^\x21-\x7e]|\\", token_url):
         raise ValueError("token_url must be printable ASCII without spaces and backslashes")
-    # A query may hold a gateway's key.
-    shown = token_url.partition("?")[0]
     try:
         parts = urlsplit(token_url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"token_url can't be read: {error}") from None
+    except ValueError:
+        # Without Python's own words, which quote what stands for the port: it may be a password.
+        raise ValueError("token_url can't be read: its host or port is malformed") from None
     if "@" in parts.netloc:
         # Not shown: it may hold a password.
         raise ValueError("token_url must not contain userinfo: the app key and secret are sent as Basic credentials")
     if not host or parts.scheme not in ("https", "http"):
-        raise ValueError(f"token_url must be an absolute https URL, got {shown!r}")
+        raise ValueError(f"token_url must be an absolute https URL, got {_shown(token_url)!r}")
     if not _NETLOC.fullmatch(parts.netloc):
-        raise ValueError(f"token_url must have a plain host name or address, got {shown!r}")
+        raise ValueError(f"token_url must have a plain host name or address, got {_shown(token_url)!r}")
     if parts.scheme == "http" and not is_loopback(_canonical(host)):
-        raise ValueError(f"token_url must be https (http is for loopback only), got {shown!r}")
+        raise ValueError(f"token_url must be https (http is for loopback only), got {_shown(token_url)!r}")
     if parts.fragment:
-        raise ValueError(f"token_url must not contain a fragment, got {shown!r}")
+        raise ValueError(f"token_url must not contain a fragment, got {_shown(token_url)!r}")
     return parts
 
 
@@ -246,8 +247,7 @@ def _read_entry(entry: str) -> tuple[str, int | None]:
         raise TypeError(f"a host in allowed_hosts must be a str, got {type(entry).__name__}")
 
     def bad(why: str) -> ValueError:
-        shown = entry.rpartition("@")[2]  # userinfo may hold a password
-        return ValueError(f"bad host {shown!r} in allowed_hosts: {why}")
+        return ValueError(f"bad host {_shown(entry)!r} in allowed_hosts: {why}")
 
     if not entry.isascii():
         raise bad("give an internationalised name in its xn-- form")
@@ -283,6 +283,11 @@ def _read_entry(entry: str) -> tuple[str, int | None]:
     if not _PORT.fullmatch(port_text) or not 0 < int(port_text) <= 65_535:
         raise bad("a port is a number from 1 to 65,535")
     return name, int(port_text)
+
+
+def _shown(address: str) -> str:
+    """*address* without userinfo, which may hold a password, and without query and fragment, which may hold a key."""
+    return re.split(r"[?#]", address, maxsplit=1)[0].rpartition("@")[2]
 
 
 def _is_ipv4(text: str) -> bool:

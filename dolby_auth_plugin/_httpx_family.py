@@ -10,6 +10,7 @@ its failure could not be caught here. Sync and async flow differ by how they wai
 from __future__ import annotations
 
 import functools
+import io
 import re
 import ssl
 import sys
@@ -267,9 +268,12 @@ class FamilyAuth(BaseAuth[Origin]):
             request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
         )
         request.headers["Authorization"] = token._header
-        if response.cookies:
+        cookies = self._host.Cookies()
+        # Not `response.cookies`: that would stay on the response, which could be pickled no more.
+        cookies.extract_cookies(response)
+        if cookies:
             probe = self._host.Request("GET", request.url)
-            self._host.Cookies(response.cookies).set_cookie_header(probe)
+            cookies.set_cookie_header(probe)
             pairs = "; ".join(filter(None, (request.headers.get("Cookie"), probe.headers.get("Cookie")))).split("; ")
             # Of two with one name the later, which is the refusal's.
             request.headers["Cookie"] = "; ".join({pair.partition("=")[0]: pair for pair in pairs}.values())
@@ -427,16 +431,15 @@ def _post(
         timeout=seconds,
         extensions=extensions,
     ) as response:
-        body = b""
+        body = io.BytesIO()  # shows nothing of it in a rendering of this frame's locals
         # A body that can't be decoded says nothing, but its status does.
         with suppress(undecodable):
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY:
+            for _ in map(body.write, response.iter_bytes()):
+                if body.tell() > MAX_BODY:
                     break
                 if time.monotonic() > until:
                     raise _TooSlowError
-        return TokenResponse(response.status_code, response.headers.get("Retry-After"), body)
+        return TokenResponse(response.status_code, response.headers.get("Retry-After"), body.getvalue())
 
 
 @functools.lru_cache(maxsize=2)

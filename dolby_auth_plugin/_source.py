@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from ._credentials import AppCredentials
+from ._endpoint import no_answer
 from ._errors import Failure, ScopeWarning, TokenError
 from ._fetch import Fetch, Fetcher, Wait, out_of_time
 from ._hosts import printable
@@ -359,7 +360,7 @@ class TokenSource:
             # No thread can be had: the interpreter shuts down, or a limit is reached. Who needs the token
             # fetches it himself; a renewal can wait.
             if not fetch.ahead:
-                self._run(fetch)
+                self._run(fetch, in_caller=True)
                 return
             with self._lock:
                 self._renew_after = self._monotonic() + _FAILURE_MEMORY
@@ -381,7 +382,7 @@ class TokenSource:
                 fetch.end(None)
         fetch.wake()
 
-    def _run(self, fetch: Fetch) -> None:
+    def _run(self, fetch: Fetch, *, in_caller: bool = False) -> None:
         with self._lock:
             if fetch.done:
                 return
@@ -390,6 +391,11 @@ class TokenSource:
         outcome: AccessToken | Failure | None = None
         try:
             outcome = self._ask(fetch)
+        except BaseException as error:
+            if in_caller:
+                raise
+            # In a thread of its own nobody else would hear of it: those who wait would only ask again and again.
+            outcome = no_answer(error, retryable=False)
         finally:
             with self._lock:
                 had_one = self._token is not None

@@ -11,6 +11,7 @@ stays on the request through redirects, so it also sees the answers of hosts tha
 from __future__ import annotations
 
 import functools
+import io
 import os
 import ssl
 import time
@@ -407,15 +408,15 @@ def _post(session: requests.Session, request: TokenRequest, seconds: float) -> T
         if response._content_consumed or not isinstance(raw, urllib3.BaseHTTPResponse):
             body = response.content
         else:
-            body = b""
+            read = io.BytesIO()  # shows nothing of it in a rendering of this frame's locals
             # A body that can't be decoded says nothing, but its status does.
             with suppress(urllib3.exceptions.DecodeError):
-                while chunk := raw.read1(1 << 16, decode_content=True):
-                    body += chunk
-                    if len(body) > MAX_BODY:
+                while read.write(raw.read1(1 << 16, decode_content=True)):
+                    if read.tell() > MAX_BODY:
                         break
                     if time.monotonic() > until:
                         raise requests.ReadTimeout("the answer came too slowly")
+            body = read.getvalue()
         return TokenResponse(response.status_code, response.headers.get("Retry-After"), body)
 
 
