@@ -333,12 +333,14 @@ def _error_texts(answer: dict[str, Any], credentials: AppCredentials) -> tuple[s
 def _shown(text: str, credentials: AppCredentials) -> str:
     # A server may echo what it was sent, in whatever form it meets the eye of its makers.
     secret = credentials.app_secret
-    if min(len(secret), len(text)) > _SEARCHABLE_SECRET:
-        return "[hidden]"
     text = text[:_SEARCHED_TEXT]
-    for form in (secret, _basic(credentials), base64.b64encode(secret.encode()).decode()):
-        text = text.replace(form, "[hidden]")
-    text = _any_form(secret).sub("[hidden]", text)
+    if len(secret) <= _SEARCHABLE_SECRET:
+        for form in (secret, _basic(credentials), base64.b64encode(secret.encode()).decode()):
+            text = text.replace(form, "[hidden]")
+        text = _any_form(secret).sub("[hidden]", text)
+    elif len(text) > _SEARCHABLE_SECRET:
+        # It could hold what can't be looked for.
+        return "[hidden]"
     return printable(_SECRET_LIKE.sub("[hidden]", text))
 
 
