@@ -9,26 +9,21 @@ its failure could not be caught here. Sync and async flow differ by how they wai
 
 from __future__ import annotations
 
-import functools
-import io
 import re
-import ssl
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from ._auth import BaseAuth, wrong_host
 from ._credentials import CredentialsSource, choose
-from ._cutoff import Cutoff
-from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenRequest, TokenResponse, no_answer
-from ._errors import Failure, TokenError
-from ._fetch import Wait, unforkable
+from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL
+from ._errors import TokenError
 from ._hosts import DOLBY_HOSTS
-from ._hush import hushed
+from ._httpx_sender import FamilySender, import_all
+from ._pause import pause
 from ._refusals import is_acceptance
 from ._token import AccessToken
 
@@ -95,7 +90,7 @@ class FamilyAuth(BaseAuth[Origin]):
             raise TypeError(
                 f"client must be an {name}.Client, got {type(client).__name__}: token requests are sent from threads"
             )
-        _import_all(self._host.HTTPTransport)
+        import_all(self._host.HTTPTransport)
         self._set_up(
             chosen,
             scope=scope,
@@ -202,7 +197,7 @@ class FamilyAuth(BaseAuth[Origin]):
         steps = self._source.steps(host, _patience(request))
         try:
             while not isinstance(step := next(steps), AccessToken):
-                await _pause(step)
+                await pause(step)
         except TokenError as error:
             error.request = self._bare(request)
             raise
@@ -354,114 +349,6 @@ class RefusedBody:
         return body
 
 
-class FamilySender:
-    """Sends token requests: with a lent client, or one of its own for each."""
-
-    _host: Any
-
-    __slots__ = ("_client",)
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        name = self._host.__name__
-        # The last two are HTTP/2's, which a lent client may speak.
-        with hushed(name, name.replace("httpx", "httpcore"), "h2", "hpack"):
-            return self._post(request, seconds)
-
-    def _post(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        host = self._host
-        if self._client is not None:
-            return self._send(self._client, request, seconds, {})
-        context = _tls_context(host.create_ssl_context)
-        with host.Client(verify=context, trust_env=not request.is_plain) as client, Cutoff(seconds) as cutoff:
-
-            def trace(_: str, info: dict[str, Any]) -> None:
-                stream: Any = info.get("return_value")
-                if hasattr(stream, "get_extra_info"):
-                    # It has connected, or put TLS on a connection.
-                    cutoff.watch(lambda: stream.get_extra_info("socket"))
-
-            outcome = self._send(client, request, seconds, {"trace": trace})
-            # What a connection that was shut looks like depends on where in the answer that was.
-            return no_answer(TimeoutError(), retryable=True) if cutoff.over else outcome
-
-    def _send(
-        self, client: Any, request: TokenRequest, seconds: float, extensions: dict[str, Any]
-    ) -> TokenResponse | Failure:
-        host = self._host
-        try:
-            return _post(client, request, seconds, host.DecodingError, extensions)
-        except host.HTTPStatusError as error:
-            # A lent client's event hook raised for the status.
-            answer = error.response
-            return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
-        except host.TransportError as error:
-            return no_answer(
-                error, retryable=not isinstance(error, (host.UnsupportedProtocol, host.LocalProtocolError))
-            )
-        except _TooSlowError as error:
-            return no_answer(error, retryable=True)
-
-    def __reduce__(self) -> tuple[type[FamilySender], tuple[None]]:
-        if self._client is not None:
-            raise TypeError("a DolbyAuth with client= can't be pickled: the client belongs to this process")
-        return type(self), (None,)
-
-
-class _TooSlowError(TimeoutError):
-    """The answer dripped in: each read was in time, the whole was not."""
-
-
-def _post(
-    client: Any, request: TokenRequest, seconds: float, undecodable: type[Exception], extensions: dict[str, Any]
-) -> TokenResponse:
-    until = time.monotonic() + seconds
-    with client.stream(
-        "POST",
-        request.url,
-        content=request.body,
-        headers=request.headers,
-        # A lent client's own would take the place of the URL's.
-        params=type(client.params)(urlsplit(request.url).query) if client.params else None,
-        # Not the lent client's own: it may be a DolbyAuth.
-        auth=None,
-        follow_redirects=False,
-        timeout=seconds,
-        extensions=extensions,
-    ) as response:
-        body = io.BytesIO()  # shows nothing of it in a rendering of this frame's locals
-        # A body that can't be decoded says nothing, but its status does.
-        with suppress(undecodable):
-            for _ in map(body.write, response.iter_bytes()):
-                if body.tell() > MAX_BODY:
-                    break
-                if time.monotonic() > until:
-                    raise _TooSlowError
-        return TokenResponse(response.status_code, response.headers.get("Retry-After"), body.getvalue())
-
-
-@functools.lru_cache(maxsize=2)
-def _import_all(transport: Any) -> None:
-    """
-    Import what the library imports with its first transport, as the caller's own client does.
-
-    Left to the first fetch, in its thread, a fork meanwhile would leave the child waiting for ever at these imports:
-    who imports in a thread that is gone can't end it.
-    """
-    import encodings.idna  # noqa: F401 - a socket's look-up needs it
-
-    transport(verify=False).close()
-
-
-@functools.lru_cache(maxsize=2)
-def _tls_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """One for the process and library: making one takes tens of milliseconds, and holds up all threads."""
-    with unforkable:
-        return create()
-
-
 def _dialled(origin: Origin) -> tuple[str, str, int | None]:
     scheme, host, port = origin
     # To the library's connections 0 is no port, as None is.
@@ -496,52 +383,3 @@ def _rewound(file: Any) -> bool:
         return bool(file.tell() == 0)
     except Exception:  # noqa: BLE001 - no file in full, or a closed one; a caller's own may raise anything
         return False
-
-
-async def _pause(wait: Wait) -> None:
-    """Wait in this task, on an object of its own loop: nothing is shared that a cancellation could hurt."""
-    trio: Any = sys.modules.get("trio")
-    try:
-        token = trio.lowlevel.current_trio_token()
-    except (AttributeError, RuntimeError):
-        # Not imported, not yet to its end, or not what runs this task.
-        token = None
-    if token is None:
-        await _pause_asyncio(wait)
-    else:
-        await _pause_trio(wait, trio, token)
-
-
-async def _pause_asyncio(wait: Wait) -> None:
-    # Not at the top: who waits here has imported it, and for all others it would be the half of our import.
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def resolve() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def wake() -> None:
-        # RuntimeError: the loop has been closed, and nobody waits there any more.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(resolve)
-
-    timer = loop.call_later(wait.seconds, resolve)
-    try:
-        with wait.fetch.waking(wake):
-            await future
-    finally:
-        timer.cancel()
-
-
-async def _pause_trio(wait: Wait, trio: Any, token: Any) -> None:
-    event = trio.Event()
-
-    def wake() -> None:
-        with suppress(trio.RunFinishedError):
-            token.run_sync_soon(event.set)
-
-    with wait.fetch.waking(wake), trio.move_on_after(wait.seconds):
-        await event.wait()

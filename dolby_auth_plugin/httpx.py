@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ._auth import missing_host
 from ._errors import TokenError as _TokenError
-from ._httpx_family import FamilyAuth, FamilySender, RefusedBody
+from ._httpx_family import FamilyAuth, RefusedBody
+from ._httpx_sender import FamilySender
 
 try:
     import httpx

@@ -29,7 +29,7 @@ import pytest
 import requests
 import trustme
 
-from dolby_auth_plugin import AccessToken, AppCredentials, DolbyAuthError, ScopeWarning, TokenError, _httpx_family
+from dolby_auth_plugin import AccessToken, AppCredentials, DolbyAuthError, ScopeWarning, TokenError, _httpx_sender
 from dolby_auth_plugin._fetch import Fetcher
 from dolby_auth_plugin._source import TokenSource
 from dolby_auth_plugin.sandbox import Sandbox
@@ -61,7 +61,7 @@ def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
 def rendered(error: BaseException) -> str:
     """The package's own frames that *error* came through, with their locals."""
     whole = traceback.TracebackException.from_exception(error, capture_locals=True)
-    package = str(Path(_httpx_family.__file__).parent)
+    package = str(Path(_httpx_sender.__file__).parent)
     whole.stack = traceback.StackSummary.from_list(
         [frame for frame in whole.stack if frame.filename.startswith(package)]
     )
@@ -791,8 +791,8 @@ class AuthContract:
     def trust(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have the library trust the CA in *bundle*, by its own variable in the environment."""
         monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-        fresh = functools.lru_cache(_httpx_family._tls_context.__wrapped__)
-        monkeypatch.setattr(_httpx_family, "_tls_context", fresh)
+        fresh = functools.lru_cache(_httpx_sender._tls_context.__wrapped__)
+        monkeypatch.setattr(_httpx_sender, "_tls_context", fresh)
 
     # Arguments
 

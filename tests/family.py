@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from dolby_auth_plugin import TokenError, _httpx_family
+from dolby_auth_plugin import TokenError, _httpx_family, _httpx_sender, _pause
 from dolby_auth_plugin import httpx as httpx_adapter
 from dolby_auth_plugin import httpx2 as httpx2_adapter
 from dolby_auth_plugin.sandbox import Sandbox
@@ -191,7 +191,7 @@ class FamilyContract(AuthContract):
         """Making one holds up all threads, an event loop's among them."""
         create = self.driver.library.create_ssl_context
 
-        assert _httpx_family._tls_context(create) is _httpx_family._tls_context(create)
+        assert _httpx_sender._tls_context(create) is _httpx_sender._tls_context(create)
 
     def test_an_auth_of_the_other_library_is_told_at_the_first_call(self) -> None:
         adapters: dict[str, Any] = {"httpx": httpx2_adapter, "httpx2": httpx_adapter}
@@ -366,7 +366,7 @@ class AsyncFamilyContract(FamilyContract):
         async def main() -> None:
             wait = next(auth._source.steps(None, None))
             with anyio.move_on_after(0.001):
-                await _httpx_family._pause(Spy(wait, wakers))  # type: ignore[arg-type] # stands in for a Wait
+                await _pause.pause(Spy(wait, wakers))  # type: ignore[arg-type] # stands in for a Wait
             wakers[0]()
             await anyio.sleep(0.01)
 

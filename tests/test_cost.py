@@ -19,7 +19,7 @@ import coverage
 import pytest
 import trustme
 
-from dolby_auth_plugin import _httpx_family
+from dolby_auth_plugin import _httpx_sender
 from dolby_auth_plugin._endpoint import TokenRequest, TokenResponse
 from dolby_auth_plugin._hosts import Verdicts
 from dolby_auth_plugin._refusals import Refusals
@@ -182,7 +182,7 @@ def test_a_fetch_delays_an_event_loop_by_less_than_20_ms(
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    _httpx_family._tls_context.cache_clear()
+    _httpx_sender._tls_context.cache_clear()
     lags: list[float] = []
 
     def answer(received: Received) -> Reply:
@@ -206,6 +206,6 @@ def test_a_fetch_delays_an_event_loop_by_less_than_20_ms(
         auth = driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token")
         asyncio.run(main())
 
-    _httpx_family._tls_context.cache_clear()
+    _httpx_sender._tls_context.cache_clear()
     assert len(server.log) == 12
     assert min(lags) < 0.02

@@ -29,7 +29,7 @@ from typing import Any
 import pytest
 import trustme
 
-from dolby_auth_plugin import TokenError, _httpx_family
+from dolby_auth_plugin import TokenError, _httpx_sender
 from dolby_auth_plugin._endpoint import MAX_BODY
 from dolby_auth_plugin.sandbox import Sandbox
 
@@ -752,8 +752,8 @@ def trust(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
     # The context that other tests have made does not.
-    fresh = functools.lru_cache(_httpx_family._tls_context.__wrapped__)
-    monkeypatch.setattr(_httpx_family, "_tls_context", fresh)
+    fresh = functools.lru_cache(_httpx_sender._tls_context.__wrapped__)
+    monkeypatch.setattr(_httpx_sender, "_tls_context", fresh)
 
 
 def bad_certificate(kind: str, authority: trustme.CA) -> ssl.SSLContext:

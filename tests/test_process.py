@@ -258,8 +258,8 @@ from tests.child import LIBRARY, adapter, exit_code, fork, library, tell
 if LIBRARY == "requests":
     make = lambda: adapter._tls_context.__wrapped__(adapter._ca_bundle())
 else:
-    family = importlib.import_module("dolby_auth_plugin._httpx_family")
-    make = lambda: family._tls_context.__wrapped__(library.create_ssl_context)
+    sender = importlib.import_module("dolby_auth_plugin._httpx_sender")
+    make = lambda: sender._tls_context.__wrapped__(library.create_ssl_context)
 
 ended = threading.Event()
 

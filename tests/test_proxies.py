@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trustme
 
-from dolby_auth_plugin import TokenError, _httpx_family
+from dolby_auth_plugin import TokenError, _httpx_sender
 from dolby_auth_plugin.sandbox import Sandbox
 
 from .contract import CLASSIC, on_clock, rendered, server_context
@@ -104,8 +104,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    fresh = functools.lru_cache(_httpx_family._tls_context.__wrapped__)
-    monkeypatch.setattr(_httpx_family, "_tls_context", fresh)
+    fresh = functools.lru_cache(_httpx_sender._tls_context.__wrapped__)
+    monkeypatch.setattr(_httpx_sender, "_tls_context", fresh)
 
 
 def with_credentials(proxy: Server) -> str:

@@ -24,7 +24,7 @@ LAYERS = [
     ["_endpoint"],
     ["_fetch"],
     ["_source"],
-    ["_auth"],
+    ["_auth", "_httpx_sender", "_pause"],
     ["_httpx_family"],
     ["requests", "httpx", "httpx2"],
 ]
