@@ -11,16 +11,14 @@ from contextlib import contextmanager
 
 
 class _Hush(logging.Filter):
-    """Drops what is logged by threads that send a token request; a filter passes on all else."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.threads: set[int] = set()
+    """Drops what is logged by threads that send a token request, and passes on all else."""
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - who logs it is what counts
-        return threading.get_ident() not in self.threads
+        return not getattr(_sending, "depth", 0)
 
 
+# A thread's own, not a set of their numbers: after a fork, or its end, another thread may have the same.
+_sending = threading.local()
 _hush = _Hush()
 
 
@@ -31,9 +29,9 @@ def hushed(*libraries: str) -> Iterator[None]:
         # Of each, since a filter does not see what the loggers below its own pass on. Added once, and left there.
         if isinstance(logger, logging.Logger) and name.partition(".")[0] in libraries:
             logger.addFilter(_hush)
-    me = threading.get_ident()
-    _hush.threads.add(me)
+    depth = getattr(_sending, "depth", 0)
+    _sending.depth = depth + 1
     try:
         yield
     finally:
-        _hush.threads.discard(me)
+        _sending.depth = depth

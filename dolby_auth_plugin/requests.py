@@ -184,9 +184,10 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         host = self._authority(request.url or "")
         if host is None:
             self._let_go(request)
-        elif status == 401:
-            return self._retried(response, request, host, kwargs)
-        elif response.is_redirect:
+            return response
+        if status == 401:
+            response = self._retried(response, request, host, kwargs)
+        if response.is_redirect:
             self._look_ahead(response, request)
         return response
 

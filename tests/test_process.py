@@ -39,8 +39,9 @@ from .servers import Received, Reply, serving
 
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
 
-# Where the scripts find this package, and `tests.child`.
-IMPORTABLE = [str(PACKAGE.parent), str(Path(__file__).parent.parent)]
+# Where the scripts find this package, `tests.child`, and whatever else is found here: they run in another folder, where
+# a relative PYTHONPATH leads to nothing.
+IMPORTABLE = [str(PACKAGE.parent), str(Path(__file__).parent.parent), *(str(Path(path).resolve()) for path in sys.path)]
 
 # Seconds. A process that takes longer is stuck.
 BOUND = 20

@@ -236,6 +236,22 @@ class TestRequests(AuthContract):
         with self.session(sandbox, api) as session:
             assert session.get(api.url, timeout=10).status_code == 200
 
+    def test_a_redirect_to_the_token_endpoint_carries_no_token_after_a_healed_401_either(self, api: Server) -> None:
+        def answer(received: Received) -> Reply:
+            if received.method == "POST":
+                return Reply(body=f'{{"access_token":"token-{len(api.log)}"}}'.encode())
+            if received.path == "/job":
+                return Reply(401) if received.token == "Bearer token-1" else Reply(302, {"Location": "/token"})
+            return Reply()
+
+        api.answer = answer
+        auth = DolbyAuth(**CLASSIC, token_url=f"{api.url}/token", allowed_hosts=[api.host])
+        with self.driver.open(auth) as client:
+            seen = client.get(f"{api.url}/job")
+
+        assert [302] == seen.history
+        assert ("GET", "/token", None) == (api.log[-1].method, api.log[-1].path, api.log[-1].token)
+
     def test_a_cookie_header_of_the_callers_own_is_left_alone(self, sandbox: Sandbox, api: Server) -> None:
         api.answer = lambda _: Reply(401, {"Set-Cookie": "a=new; Path=/"})
 
