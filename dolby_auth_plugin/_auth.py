@@ -13,7 +13,7 @@ from ._credentials import AppCredentials, CredentialsSource
 from ._endpoint import TokenEndpoint
 from ._errors import ScopeWarning, TokenError
 from ._fetch import Fetcher, Sender
-from ._hosts import Verdicts, policy_for
+from ._hosts import Verdicts, verdicts_for
 from ._scope import unknown
 from ._source import TokenSource
 
@@ -55,8 +55,7 @@ class BaseAuth(Generic[OriginT]):
         if not 0 < timeout <= 86_400:
             raise ValueError(f"timeout must be more than 0 and at most 86,400 seconds, got {timeout}")
         endpoint = TokenEndpoint(token_url, scope, expires_in, host_library)
-        policy = policy_for(allowed_hosts, endpoint.url)
-        self._verdicts = Verdicts(policy, read_origin)
+        self._verdicts = verdicts_for(allowed_hosts, endpoint.url, read_origin)
         self._source = TokenSource(Fetcher(endpoint, credentials, send, timeout), error)
         # Without its query, which may hold a gateway's key: it shows in errors' requests, and in `vars`.
         self._token_url = endpoint.url.partition("?")[0]

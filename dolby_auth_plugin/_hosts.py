@@ -111,18 +111,6 @@ class HostPolicy:
         return (_OPENED_AS.get(scheme, scheme), _canonical(host), dialled) == self._token_origin
 
 
-_shared_policy = functools.lru_cache(maxsize=16)(HostPolicy)
-
-
-def policy_for(allowed_hosts: Iterable[str], token_url: str) -> HostPolicy:
-    """The policy for these, made once for all auth objects that have the same."""
-    hosts = allowed_hosts if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
-    # What can't be hashed is no string either: the policy itself complains of it in better words.
-    with suppress(TypeError):
-        return _shared_policy(hosts, token_url)
-    return HostPolicy(hosts, token_url)
-
-
 # What the policy says of an origin: the `host:port` that a token may go to, or None where it may not; and whether
 # the token endpoint is there too, so that the path must be looked at. A plain tuple, since each request opens one.
 Verdict: TypeAlias = tuple[str | None, bool]
@@ -160,6 +148,24 @@ class Verdicts(dict[OriginT, Verdict]):
             self.clear()
         verdict = self[origin] = (authority, self.policy.shares_origin(*dialled))
         return verdict
+
+
+@functools.lru_cache(maxsize=16)
+def _shared(
+    hosts: tuple[str, ...] | str, token_url: str, read: Callable[[OriginT], tuple[str, str, int | None]]
+) -> Verdicts[OriginT]:
+    return Verdicts(HostPolicy(hosts, token_url), read)
+
+
+def verdicts_for(
+    allowed_hosts: Iterable[str], token_url: str, read: Callable[[OriginT], tuple[str, str, int | None]]
+) -> Verdicts[OriginT]:
+    """The verdicts of the policy for these, kept once for all auth objects that have the same."""
+    hosts = allowed_hosts if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
+    # What can't be hashed is no string either: the policy itself complains of it in better words.
+    with suppress(TypeError):
+        return _shared(hosts, token_url, read)
+    return Verdicts(HostPolicy(hosts, token_url), read)
 
 
 def printable(text: str, limit: int = 200) -> str:

@@ -128,7 +128,10 @@ class FamilyAuth(BaseAuth[Origin]):
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Authorize *request*, if it goes to an allowed host. Called by the client."""
-        host = self._authority(request)
+        url = request.url
+        host, guarded = self._verdicts[(url.scheme, url.raw_host, url.port)]
+        if guarded:
+            host = self._authority(request)
         if host is None:
             yield request
             return
@@ -152,7 +155,10 @@ class FamilyAuth(BaseAuth[Origin]):
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """Authorize *request*, if it goes to an allowed host. Called by the client."""
-        host = self._authority(request)
+        url = request.url
+        host, guarded = self._verdicts[(url.scheme, url.raw_host, url.port)]
+        if guarded:
+            host = self._authority(request)
         if host is None:
             yield request
             return

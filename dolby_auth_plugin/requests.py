@@ -54,6 +54,9 @@ __all__ = ["DolbyAuth", "TokenError"]
 # body be looked at in `history`. Past that the connection is closed instead.
 _DRAIN_BYTES, _DRAIN_SECONDS = 1 << 16, 5.0
 
+# Beginnings of URLs that `__call__` looks for before it asks `_authority`; most users have one or two hosts.
+_CLEARED = 8
+
 _RETRYABLE = (
     requests.ConnectionError,
     requests.Timeout,
@@ -127,6 +130,8 @@ class DolbyAuth(BaseAuth[str], AuthBase):
             error=TokenError,
         )
         self._hook = _Hook(self).look
+        # How URLs begin that may carry the token, whatever comes behind.
+        self._cleared: tuple[str, ...] = ()
 
     def token(self) -> AccessToken:
         """
@@ -139,21 +144,30 @@ class DolbyAuth(BaseAuth[str], AuthBase):
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         """Authorize *r*, if it goes to an allowed host. Called by requests."""
-        if not isinstance(r, requests.PreparedRequest):
-            raise wrong_host(r, "requests")
-        # As in `_authority`, without the call: this is every request's way.
-        url = r.url or ""
-        end = url.find("/", 8)
-        host, guarded = self._verdicts[url if end < 0 else url[:end]]
-        if guarded:
-            host = self._authority(url)
-        if host is not None:
-            token = self._source.ready() or self._obtain(host, r)
-            r.headers["Authorization"] = token._header
+        try:
             hooks = r.hooks["response"]
-            if self._hook not in hooks:
-                # In front: the caller's own hooks are to see the final answer.
-                hooks.insert(0, self._hook)
+        except AttributeError:
+            raise wrong_host(r, "requests") from None
+        url = r.url or ""
+        source = self._source
+        token = source._ready
+        # Every request's way: `_authority` and `TokenSource.ready`, without the calls.
+        if not (
+            token is not None
+            and url.startswith(self._cleared)
+            and source._monotonic() < token._renew_monotonic
+            and source._wall() < token._renew_wall
+        ):
+            host = self._authority(url)
+            if host is None:
+                return r
+            token = source.ready() or self._obtain(host, r)
+        r.headers["Authorization"] = token._header
+        if not hooks:
+            hooks.append(self._hook)
+        elif self._hook not in hooks:
+            # In front: the caller's own hooks are to see the final answer.
+            hooks.insert(0, self._hook)
         return r
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -164,9 +178,12 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         """The `host:port` to which a request with this prepared URL may carry the token, or None."""
         # The text before the path; whatever comes before its end decides what will be dialled.
         end = url.find("/", 8)
-        host, guarded = self._verdicts[url if end < 0 else url[:end]]
+        origin = url if end < 0 else url[:end]
+        host, guarded = self._verdicts[origin]
         if guarded and self._verdicts.policy.is_token_endpoint(*_dialled(url), urlsplit(url).path):
             return None
+        if host is not None and not guarded and len(self._cleared) < _CLEARED:
+            self._cleared = tuple({*self._cleared, f"{origin}/"})
         return host
 
     def _obtain(self, host: str | None, request: requests.PreparedRequest | None) -> AccessToken:

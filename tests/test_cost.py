@@ -115,9 +115,11 @@ def test_neither_a_thread_nor_a_socket_lives_between_fetches(driver: Driver) -> 
 
 @measured
 @every_configuration
-def test_after_many_fetches_too_it_is_less_than_2_kib(driver: Driver, options: dict[str, Any]) -> None:
+def test_after_many_fetches_and_a_call_too_it_is_less_than_2_kib(driver: Driver, options: dict[str, Any]) -> None:
     """The token's text not counted."""
     sender = Answering()
+    url = "https://a.example.com/" if options else "https://api.dolby.com/"
+    request = driver.library.Request("GET", url)
 
     def used() -> Any:
         auth = driver.adapter.DolbyAuth(**CLASSIC, scope="comms:monitor:read", **options)
@@ -125,6 +127,7 @@ def test_after_many_fetches_too_it_is_less_than_2_kib(driver: Driver, options: d
         for _ in range(6):
             auth.invalidate()
             auth.token()
+        assert auth._authority(request.url if driver.name == "requests" else request) is not None
         return auth
 
     used()

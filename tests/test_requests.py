@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from dolby_auth_plugin import TokenError
 from dolby_auth_plugin import requests as adapter
 from dolby_auth_plugin._cutoff import Cutoff
+from dolby_auth_plugin._endpoint import TokenResponse
 from dolby_auth_plugin.requests import DolbyAuth
 from dolby_auth_plugin.sandbox import Sandbox
 
@@ -461,3 +462,42 @@ def test_a_url_without_a_path_is_read_whole() -> None:
     request.url = "https://api.dolby.comx"
 
     assert "Authorization" not in DolbyAuth(**CLASSIC)(request).headers
+
+
+# Which URLs are known to be allowed, remembered by how they begin
+
+
+def handed_out(auth: DolbyAuth, url: str) -> bool:
+    return "Authorization" in auth(requests.Request("GET", url).prepare()).headers
+
+
+@pytest.fixture
+def with_token() -> DolbyAuth:
+    auth = DolbyAuth("key", "secret", allowed_hosts=["api.dolby.com", "*.example.com"])
+    auth._source._fetcher.send = lambda *_: TokenResponse(200, None, b'{"access_token":"abc"}')
+    auth.token()
+    return auth
+
+
+@pytest.mark.parametrize("rest", [".evil.test/", "@evil.test/", ":8443/", "x/"])
+def test_what_only_begins_like_a_url_that_had_the_token_gets_none(with_token: DolbyAuth, rest: str) -> None:
+    assert handed_out(with_token, "https://api.dolby.com/")
+    assert handed_out(with_token, "https://api.dolby.com/media/jobs")
+
+    assert not handed_out(with_token, f"https://api.dolby.com{rest}")
+
+
+def test_any_number_of_allowed_hosts_is_served_and_a_few_remembered(with_token: DolbyAuth) -> None:
+    urls = [f"https://{number}.example.com/" for number in range(50)]
+
+    assert all(handed_out(with_token, url) for url in [*urls, *urls])
+    assert len(with_token._cleared) == 8
+
+
+def test_a_token_endpoint_on_an_allowed_host_is_asked_about_each_time() -> None:
+    """Its path decides, so no beginning of its URL is remembered."""
+    auth = DolbyAuth("key", "secret", token_url="https://api.dolby.com/v1/auth/token")
+    auth._source._fetcher.send = lambda *_: TokenResponse(200, None, b'{"access_token":"abc"}')
+
+    assert handed_out(auth, "https://api.dolby.com/media/jobs")
+    assert not handed_out(auth, "https://api.dolby.com/v1/auth/token")
