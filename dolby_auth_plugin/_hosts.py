@@ -52,7 +52,7 @@ class HostPolicy:
         TypeError: If *allowed_hosts* is a bare string, or something in it is no string.
     """
 
-    __slots__ = ("_exact", "_token_origin", "_token_path", "_wildcards")
+    __slots__ = ("_exact", "_token_origin", "_token_path", "_token_word", "_wildcards")
 
     def __init__(self, allowed_hosts: Iterable[str], token_url: str) -> None:
         if isinstance(allowed_hosts, str):
@@ -72,6 +72,7 @@ class HostPolicy:
         parts = check_token_url(token_url)
         self._token_origin = (parts.scheme, _canonical(parts.hostname or ""), _port_of(parts))
         self._token_path = _comparable_path(parts.path)
+        self._token_word = self._token_path.rpartition("/")[2]
 
     def authority(self, scheme: str, host: str, port: int | None) -> str | None:
         """
@@ -101,14 +102,22 @@ class HostPolicy:
                     return f"{host}:{dialled}"
         return None
 
-    def is_token_endpoint(self, scheme: str, host: str, port: int | None, path: str) -> bool:
-        """Whether this is the token endpoint itself; *path* is without the query, and as it is sent."""
-        return self.shares_origin(scheme, host, port) and _comparable_path(path) == self._token_path
-
     def shares_origin(self, scheme: str, host: str, port: int | None) -> bool:
         """Whether this is the token endpoint's scheme, host and port: only there does a path matter."""
         dialled = port if port is not None else _DEFAULT_PORTS.get(scheme)
         return (_OPENED_AS.get(scheme, scheme), _canonical(host), dialled) == self._token_origin
+
+    def resembles_token_path(self, text: str) -> bool:
+        """
+        Whether the path in *text* has to be looked at closely: cheap, and never wrong about a no.
+
+        A path of other characters than it shows (encoded ones, or a tab that is dropped) may be the token endpoint's.
+        """
+        return self._token_word in text or "%" in text or not text.isprintable()
+
+    def is_token_path(self, path: str) -> bool:
+        """Whether *path* is the token endpoint's; it is without the query, and as it is sent."""
+        return _comparable_path(path) == self._token_path
 
 
 # What the policy says of an origin: the `host:port` that a token may go to, or None where it may not; and whether

@@ -186,10 +186,10 @@ class FamilyAuth(BaseAuth[Origin]):
     def _authority(self, request: Any) -> str | None:
         """The `host:port` to which this request may carry the token, or None."""
         url = request.url
-        origin = (url.scheme, url.raw_host, url.port)
-        host, guarded = self._verdicts[origin]
-        if guarded and self._verdicts.policy.is_token_endpoint(*_dialled(origin), _path(request)):
-            return None
+        host, guarded = self._verdicts[(url.scheme, url.raw_host, url.port)]
+        if guarded:
+            policy, target = self._verdicts.policy, _target(request)
+            return None if policy.resembles_token_path(target) and policy.is_token_path(_path(target)) else host
         return host
 
     def _obtain(self, host: str | None, request: Any) -> AccessToken:
@@ -361,14 +361,15 @@ def _dialled(origin: Origin) -> tuple[str, str, int | None]:
     return scheme, host.decode("ascii"), port or None
 
 
-def _path(request: Any) -> str:
-    """The path on the request line, which an extension may set to another than the URL's."""
-    target = request.extensions.get("target", request.url.raw_path)
-    if isinstance(target, bytes):
-        target = target.decode("ascii", "replace")
+def _target(request: Any) -> str:
+    """What stands on the request line, which an extension may set to another than the URL's path and query."""
+    target: bytes | str = request.extensions.get("target", request.url.raw_path)
+    return target.decode("ascii", "replace") if isinstance(target, bytes) else target
+
+
+def _path(target: str) -> str:
     # As to a proxy, the whole URL may stand there.
-    path: str = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "", target)
-    return re.split("[?#]", path)[0]
+    return re.split("[?#]", re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "", target))[0]
 
 
 def _patience(request: Any) -> float | None:

@@ -180,9 +180,10 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         end = url.find("/", 8)
         origin = url if end < 0 else url[:end]
         host, guarded = self._verdicts[origin]
-        if guarded and self._verdicts.policy.is_token_endpoint(*_dialled(url), urlsplit(url).path):
-            return None
-        if host is not None and not guarded and len(self._cleared) < _CLEARED:
+        if guarded:
+            policy = self._verdicts.policy
+            return None if policy.resembles_token_path(url) and policy.is_token_path(urlsplit(url).path) else host
+        if host is not None and len(self._cleared) < _CLEARED:
             self._cleared = tuple({*self._cleared, f"{origin}/"})
         return host
 
