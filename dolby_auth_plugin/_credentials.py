@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
 
 # The environment's names, in the order they are looked for; `dolby-api.md` counts who uses which.
 ENVIRONMENT = (("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET"), ("APP_KEY", "APP_SECRET"))
@@ -22,8 +22,7 @@ _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _KEY_LIKE = re.compile(r"[\w\-+/=.]{0,32}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class AppCredentials:  # noqa: PLW1641 - the dataclass makes its hash
+class AppCredentials:
     """
     An application's key and secret, as the Dolby.io dashboard shows them.
 
@@ -37,7 +36,10 @@ class AppCredentials:  # noqa: PLW1641 - the dataclass makes its hash
     """
 
     app_key: str
-    app_secret: str = field(repr=False)
+    app_secret: str
+
+    # No dataclass, here or elsewhere in the core: a few of them take as long as all the rest to import.
+    __slots__ = ("app_key", "app_secret")
 
     def __init__(self, app_key: str, app_secret: str) -> None:
         complaint = _complaint("app key", app_key, shown=True) or _complaint("app secret", app_secret)
@@ -50,11 +52,22 @@ class AppCredentials:  # noqa: PLW1641 - the dataclass makes its hash
         if complaint is not None:
             raise complaint
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("AppCredentials can't be changed: make others")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("AppCredentials can't be changed: make others")
+
+    def __repr__(self) -> str:
+        return f"AppCredentials(app_key={self.app_key!r})"
+
     def __eq__(self, other: object) -> bool:
-        # Not the dataclass's own: of those, pytest shows the fields that differ.
         if not isinstance(other, AppCredentials):
             return NotImplemented
         return (self.app_key, self.app_secret) == (other.app_key, other.app_secret)
+
+    def __hash__(self) -> int:
+        return hash((self.app_key, self.app_secret))
 
     def __reduce__(self) -> tuple[type[AppCredentials], tuple[str, str]]:
         return AppCredentials, (self.app_key, self.app_secret)

@@ -12,8 +12,7 @@ Bad arguments are no part of it: they are `ValueError` and `TypeError`, raised w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class DolbyAuthError(Exception):
@@ -24,8 +23,7 @@ class ScopeWarning(UserWarning):
     """A scope that was asked for is unknown, or was not granted: Dolby.io drops such scopes silently."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """
     Why no token could be obtained: a value, from which every waiting caller gets an exception of its own.
 

@@ -9,15 +9,16 @@ a replacement that it then accepts.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 
-@dataclass(slots=True)
 class _Account:
-    credit: float
-    since: float
-    # What the latest replacement was for, see `spend`.
-    spent_on: int | None = None
+    __slots__ = ("credit", "since", "spent_on")
+
+    def __init__(self, credit: float, since: float) -> None:
+        self.credit = credit
+        self.since = since
+        # What the latest replacement was for, see `spend`.
+        self.spent_on: int | None = None
 
 
 def is_acceptance(status: int) -> bool:

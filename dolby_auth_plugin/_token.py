@@ -4,7 +4,6 @@ An access token and the arithmetic of its life. No I/O, no clock of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -51,8 +50,7 @@ class Instant(NamedTuple):
         return Instant(self.monotonic + seconds, self.wall + seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class AccessToken:  # noqa: PLW1641 - the dataclass makes its hash
+class AccessToken:
     """
     A Dolby.io API token.
 
@@ -65,16 +63,40 @@ class AccessToken:  # noqa: PLW1641 - the dataclass makes its hash
     It refuses to be pickled, so that it can't end up in a cache or a job queue by accident.
     """
 
-    value: str = field(repr=False)
+    value: str
     scope: frozenset[str] | None
     expires_at: datetime
     token_type: str
     # The value of the `Authorization` header (RFC 6750 §2.1), ready made for every request.
-    _header: str = field(repr=False, compare=False)
-    # When renewal opens, on either clock. Read by `TokenSource.ready` for every request, hence side by side.
-    _renew_monotonic: float = field(repr=False, compare=False)
-    _renew_wall: float = field(repr=False, compare=False)
-    _over_at: Instant = field(repr=False, compare=False)
+    _header: str
+    # When renewal opens, on either clock. Read for every request, hence side by side.
+    _renew_monotonic: float
+    _renew_wall: float
+    _over_at: Instant
+
+    __slots__ = (
+        "_header",
+        "_over_at",
+        "_renew_monotonic",
+        "_renew_wall",
+        "expires_at",
+        "scope",
+        "token_type",
+        "value",
+    )
+
+    def __init__(
+        self, value: str, scope: frozenset[str] | None, end: Instant, renew_at: Instant, over_at: Instant
+    ) -> None:
+        keep = object.__setattr__
+        keep(self, "value", value)
+        keep(self, "scope", scope)
+        keep(self, "expires_at", datetime.fromtimestamp(end.wall, UTC))
+        keep(self, "token_type", "Bearer")
+        keep(self, "_header", f"Bearer {value}")
+        keep(self, "_renew_monotonic", renew_at.monotonic)
+        keep(self, "_renew_wall", renew_at.wall)
+        keep(self, "_over_at", over_at)
 
     @classmethod
     def issued(
@@ -94,22 +116,24 @@ class AccessToken:  # noqa: PLW1641 - the dataclass makes its hash
         end = asked_at.after(life)
         share = EARLIEST_RENEWAL + (LATEST_RENEWAL - EARLIEST_RENEWAL) * chance
         renew_at = end.after(-share * min(life * _RENEWAL_SHARE, _RENEWAL_MAX))
-        return cls(
-            value=value,
-            scope=scope,
-            expires_at=datetime.fromtimestamp(end.wall, UTC),
-            token_type="Bearer",  # noqa: S106 - a token's type, no password
-            _header=f"Bearer {value}",
-            _renew_monotonic=renew_at.monotonic,
-            _renew_wall=renew_at.wall,
-            _over_at=end.after(-min(life * _TRAVEL_SHARE, _TRAVEL_MAX)),
-        )
+        return cls(value, scope, end, renew_at, over_at=end.after(-min(life * _TRAVEL_SHARE, _TRAVEL_MAX)))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("an AccessToken can't be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("an AccessToken can't be changed")
+
+    def __repr__(self) -> str:
+        return f"AccessToken(scope={self.scope!r}, expires_at={self.expires_at!r}, token_type={self.token_type!r})"
 
     def __eq__(self, other: object) -> bool:
-        # Not the dataclass's own: of those, pytest shows the fields that differ.
         if not isinstance(other, AccessToken):
             return NotImplemented
         return (self.value, self.scope, self.expires_at) == (other.value, other.scope, other.expires_at)
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.scope, self.expires_at))
 
     def is_fresh(self, now: Instant) -> bool:
         """Whether nothing needs doing yet."""

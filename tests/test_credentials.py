@@ -147,3 +147,18 @@ def test_repr_shows_the_key_and_not_the_secret() -> None:
 def test_credentials_can_be_pickled() -> None:
     """They travel with an auth object."""
     assert AppCredentials("k", "s") == pickle.loads(pickle.dumps(AppCredentials("k", "s")))
+
+
+def test_they_cannot_be_changed() -> None:
+    """What was looked at is what is sent."""
+    subject = AppCredentials("k", "s")
+
+    with pytest.raises(AttributeError, match="make others"):
+        subject.app_secret = "a\r\nb"
+    with pytest.raises(AttributeError, match="make others"):
+        del subject.app_secret
+
+
+def test_equal_ones_are_one_in_a_set() -> None:
+    assert len({AppCredentials("k", "s"), AppCredentials("k", "s"), AppCredentials("k", "t")}) == 2
+    assert AppCredentials("k", "s") != ("k", "s")

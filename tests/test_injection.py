@@ -433,7 +433,8 @@ def test_what_was_checked_is_what_is_sent() -> None:
         AppCredentials(Text.KEY, Text.SECRET)
     )
 
-    assert (plain, type(request.url)) == (request, str)
+    assert (plain.url, plain.headers, plain.body) == (request.url, request.headers, request.body)
+    assert type(request.url) is str
 
 
 @each_own

@@ -94,3 +94,18 @@ def test_copying_is_refused_like_pickling() -> None:
     """`copy` goes the same way; the value is frozen, so there is nothing to copy it for."""
     with pytest.raises(TypeError, match="can't be pickled"):
         copy.copy(token())
+
+
+def test_it_cannot_be_changed() -> None:
+    """What was published to all threads must stay what it is."""
+    subject = token()
+
+    with pytest.raises(AttributeError, match="can't be changed"):
+        subject.value = "other"
+    with pytest.raises(AttributeError, match="can't be changed"):
+        del subject.value
+
+
+def test_equal_tokens_are_one_in_a_set() -> None:
+    assert len({token(), token(), token(60)}) == 2
+    assert token() != "abc"
