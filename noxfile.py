@@ -45,6 +45,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def instructions(session: nox.Session) -> None:
+    """The hot path's instruction counts against the recorded ones, where valgrind is found."""
+    session.install("-e", ".", "-r", "benchmarks/hosts.txt")
+    session.run("python", "-m", "benchmarks.instructions", *session.posargs)
+
+
+@nox.session
 def audit(session: nox.Session) -> None:
     """Known vulnerabilities in what the package brings along, where a registry answers."""
     session.install("-e", ".[all]", "pip-audit")

@@ -1,0 +1,1 @@
+"""What authorizing a request costs with this package, and with others: times, memory, and what the server sees."""

@@ -1,0 +1,130 @@
+"""
+How the library does against what a user would take instead: `python -m benchmarks`, from the project's root.
+
+All is measured in one run, prints as tables, and goes into `docs/` as JSON, as plots, and as the tables of
+`docs/performance.md`. A part of it is printed only: `python -m benchmarks rollover herd`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import dolby_auth_plugin
+
+from . import plots, report
+from .scenarios import SCENARIOS, Result, Scenario, Way
+from .server import Server
+from .subjects import OURS, SUBJECTS, subjects
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+# Seconds after which a peer counts as hung.
+PATIENCE = 240
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("scenario", nargs="*", help="only these: " + " ".join(each.measure for each in SCENARIOS))
+    parser.add_argument("--library", action="append", help="only these: requests, httpx, httpx2")
+    chosen = parser.parse_args()
+    console = Console()
+    run = {"environment": environment(), "results": {}}
+    for scenario in SCENARIOS:
+        if chosen.scenario and scenario.measure not in chosen.scenario:
+            continue
+        console.rule(scenario.title)
+        for way in scenario.ways:
+            if chosen.library and way[0] not in chosen.library:
+                continue
+            with console.status(report.way_name(way)):
+                results = measured(scenario, way)
+            run["results"].setdefault(scenario.measure, {})[report.way_name(way)] = results
+            console.print(report.table(scenario, way, results))
+    if not chosen.scenario and not chosen.library:
+        DOCS.mkdir(exist_ok=True)
+        (DOCS / "performance.json").write_text(json.dumps(run, indent=1) + "\n")
+        plots.draw(run, DOCS)
+        report.write(run, DOCS / "performance.md")
+        console.print(f"written: {DOCS}/performance.*")
+
+
+def measured(scenario: Scenario, way: Way) -> dict[str, Result]:
+    """The results of a scenario for one host library, by subject."""
+    names = [each.name for each in subjects(*way) if each.name not in scenario.without]
+    with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
+        if scenario.together:
+            results = in_a_process(scenario, way, None, server, Path(folder))
+            if "error" in results:
+                return dict.fromkeys(names, results)
+            return {name: results[name] for name in names if name in results}
+        return {name: _middle(scenario, way, name, server, Path(folder)) for name in names}
+
+
+def _middle(scenario: Scenario, way: Way, name: str, server: Server, folder: Path) -> Result:
+    results = [in_a_process(scenario, way, name, server, folder) for _ in range(scenario.repeat)]
+    broken = [result for result in results if "error" in result]
+    if broken:
+        return broken[0]
+    values = statistics.median_low(result["value"] for result in results)
+    return next(result for result in results if result["value"] == values)
+
+
+def in_a_process(scenario: Scenario, way: Way, subject: str | None, server: Server, folder: Path) -> dict[str, Any]:
+    """What a process of its own found; where it failed or hung, how."""
+    job = {
+        "measure": scenario.measure,
+        "library": way[0],
+        "is_async": way[1],
+        "subject": subject,
+        "url": server.url,
+        # Over TLS the making of a context, too, can hold up an event loop.
+        "token_url": server.https_token_url if scenario.measure == "lag" else server.token_url,
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.measures", json.dumps(job)],
+            cwd=DOCS.parent,
+            env=os.environ | {"SSL_CERT_FILE": str(folder / "ca.pem"), "REQUESTS_CA_BUNDLE": str(folder / "ca.pem")},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"hung for {PATIENCE} s"}
+    except subprocess.CalledProcessError as error:
+        sys.stderr.write(error.stderr)
+        return {"error": error.stderr.strip().rpartition("\n")[2][:200] or f"exit {error.returncode}"}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on, as far as it can be told."""
+    of_peers = {each.distribution.lower() for each in SUBJECTS if each.distribution and each.name != OURS}
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {
+            "dolby-auth-plugin": dolby_auth_plugin.__version__,
+            **{name: version(name) for name in sorted(of_peers | {"requests", "urllib3", "httpx", "httpx2"})},
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Results as plots, one SVG a question; each says in its title what it shows, and ours is the coloured one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from .scenarios import Result
+from .subjects import CONSTANT_HEADER, OURS
+
+COLOUR, GREY, RED = "#0b6bcb", "#9aa0a6", "#c62828"
+
+mpl.rcParams.update(
+    {
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 10,
+        "figure.constrained_layout.use": True,
+        "svg.fonttype": "none",
+        # The same results make the same file.
+        "svg.hashsalt": "dolby-auth-plugin",
+    }
+)
+
+
+def draw(run: dict[str, Any], folder: Path) -> None:
+    """All plots of a whole run."""
+    results = run["results"]
+    _bars(
+        results["added"],
+        lambda result, all_of_way: result["value"] / all_of_way[CONSTANT_HEADER]["value"],
+        "What an auth object adds to a request with a fresh token, as a multiple of setting one constant header",
+        folder / "performance-added.svg",
+    )
+    _rollover(results["rollover"], folder / "performance-rollover.svg")
+    _bars(
+        results["herd"],
+        lambda result, _: result["value"],
+        "Token requests when 64 threads, or 1,000 tasks, start together without a token (log scale; best: 1)",
+        folder / "performance-herd.svg",
+        log=True,
+        without=CONSTANT_HEADER,
+    )
+    _bars(
+        results["revocation"],
+        lambda result, _: 100 * result["failed"] / result["calls"],
+        "Calls that failed in the two seconds after a revocation, in % (best: 0)",
+        folder / "performance-revocation.svg",
+    )
+    _bars(
+        results["outage"],
+        lambda result, _: 100 * result["failed"] / result["calls"],
+        "Calls that failed with a good token while the token endpoint was down, in % (best: 0)",
+        folder / "performance-outage.svg",
+    )
+
+
+def _bars(
+    ways: dict[str, dict[str, Result]],
+    height: Any,
+    title: str,
+    file: Path,
+    *,
+    log: bool = False,
+    without: str | None = None,
+) -> None:
+    figure, plots = plt.subplots(1, len(ways), figsize=(12, 2.8), squeeze=False)
+    for plot, (way, results) in zip(plots[0], ways.items(), strict=True):
+        known = {name: result for name, result in results.items() if name != without and "error" not in result}
+        values = [height(result, results) for result in known.values()]
+        drawn = plot.barh(list(known), values, color=[COLOUR if name == OURS else GREY for name in known])
+        plot.bar_label(drawn, labels=[f"{value:,.2f}".rstrip("0").rstrip(".") for value in values], padding=2)
+        if log:
+            plot.set_xscale("log")
+            plot.set_xlim(0.8, max([10.0, *values]) * 4)
+        else:
+            plot.set_xlim(0, max([1.0, *values]) * 1.3)
+        plot.invert_yaxis()
+        plot.set_title(way)
+    _save(figure, title, file)
+
+
+def _rollover(ways: dict[str, dict[str, Result]], file: Path) -> None:
+    shown = {way: results for way, results in ways.items() if not way.startswith("httpx2")}
+    columns = max(len(results) for results in shown.values())
+    figure, plots = plt.subplots(len(shown), columns, figsize=(14, 5), sharex=True, sharey=True, squeeze=False)
+    for row, (way, results) in zip(plots, shown.items(), strict=True):
+        for plot in row:
+            plot.set_axis_off()
+        for plot, (name, result) in zip(row, results.items(), strict=False):
+            _longest_calls(plot, name, result)
+        row[0].set_ylabel(f"{way}\nlongest call, ms")
+    title = "A token is renewed under load, and the endpoint takes 300 ms: the longest call in each 25 ms (log scale; time in s)"
+    _save(figure, title, file)
+
+
+def _longest_calls(plot: Axes, name: str, result: Result) -> None:
+    plot.set_axis_on()
+    plot.set_title(name)
+    plot.axvline(0, color=GREY, linewidth=0.5)
+    if "error" in result:
+        plot.text(0, 10, result["error"], fontsize=6)
+        return
+    times, longest = zip(*result["series"], strict=True)
+    plot.plot(times, longest, linewidth=0.9, color=COLOUR if name == OURS else RED if result["stalled"] else GREY)
+    plot.set_yscale("log")
+
+
+def _save(figure: Any, title: str, file: Path) -> None:
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,99 @@
+"""Results as tables: in the terminal, and in `docs/performance.md`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from .scenarios import SCENARIOS, Result, Scenario, Way
+from .subjects import CONSTANT_HEADER, OURS
+
+BEGIN, END = "<!-- what follows is written by `python -m benchmarks` -->", "<!-- up to here -->"
+
+
+def way_name(way: Way) -> str:
+    library, is_async = way
+    return library if library == "requests" else f"{library}, {'async' if is_async else 'sync'}"
+
+
+def rows(scenario: Scenario, results: dict[str, Result]) -> list[list[str]]:
+    """A header and a row for each subject: the number, its ratio to the limit, ours to it, more, and what was wrong."""
+    limit = scenario.least
+    if limit is None:
+        limit = results.get(CONSTANT_HEADER, {}).get("value")
+    ours = results.get(OURS, {}).get("value")
+    header = ["", scenario.unit, "÷ limit", "ours ÷ it", *scenario.more, "right?"]
+    lines = [header]
+    for name, result in results.items():
+        if "error" in result:
+            lines.append([name, "–", "–", "–", *("–" for _ in scenario.more), result["error"]])
+            continue
+        value = result["value"]
+        more = [_number(_at(result, where)) for where in scenario.more.values()]
+        right = scenario.wrong(result) or "yes"
+        lines.append([name, _number(value), _ratio(value, limit), _ratio(ours, value), *more, right])
+    return lines
+
+
+def table(scenario: Scenario, way: Way, results: dict[str, Result]) -> Table:
+    """For the terminal."""
+    header, *lines = rows(scenario, results)
+    drawn = Table(title=way_name(way), title_justify="left")
+    for number, name in enumerate(header):
+        drawn.add_column(name, justify="left" if number in (0, len(header) - 1) else "right")
+    for line in lines:
+        drawn.add_row(*line, style="bold" if line[0] == OURS else None)
+    return drawn
+
+
+def markdown(scenario: Scenario, ways: dict[str, dict[str, Result]]) -> str:
+    """For the documentation: all ways of a scenario in one table."""
+    text = [f"### {scenario.title}\n"]
+    for number, (way, results) in enumerate(ways.items()):
+        header, *lines = rows(scenario, results)
+        if number == 0:
+            text.append(_line([name or scenario.unit for name in ["", *header[1:]]]))
+            text.append(_line(["---", *("---:" for _ in header[2:]), "---"]))
+        text.append(_line([f"**{way}**", *("" for _ in header[1:])]))
+        text += [_line(line) for line in lines]
+    return "\n".join(text) + "\n"
+
+
+def write(run: dict[str, Any], page: Path) -> None:
+    """Put the tables of a run in their place on the page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    environment = run["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    text = [
+        f"Measured on {environment['date']} with {environment['python']} on {environment['machine']}: {versions}.\n",
+        *(markdown(each, run["results"][each.measure]) for each in SCENARIOS if each.measure in run["results"]),
+    ]
+    page.write_text(before + BEGIN + "\n\n" + "\n".join(text) + "\n" + END + after)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _at(result: Result, where: str) -> Any:
+    for key in where.split("."):
+        result = result[key]
+    return result
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _ratio(value: float | None, to: float | None) -> str:
+    if value is None or to is None:
+        return "–"
+    if to == 0:
+        return "1" if value == 0 else "–"
+    ratio = value / to
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}" if ratio >= 0.095 else f"{ratio:.2g}"
