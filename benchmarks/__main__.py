@@ -57,7 +57,7 @@ def main() -> None:
         DOCS.mkdir(exist_ok=True)
         (DOCS / "performance.json").write_text(json.dumps(run, indent=1) + "\n")
         plots.draw(run, DOCS)
-        report.write(run, DOCS / "performance.md")
+        report.write(report.of_run(run), DOCS / "performance.md", "python -m benchmarks")
         console.print(f"written: {DOCS}/performance.*")
 
 

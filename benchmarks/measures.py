@@ -9,7 +9,6 @@ alike; what many callers get is measured of one subject alone.
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import io
 import json
@@ -80,8 +79,7 @@ def call(job: Job) -> dict[str, Result]:
     sends = {}
     for subject in subjects(job.library, job.is_async):
         client = _warm(subject, job.target(memory=True))
-        send = functools.partial(client.send, "GET", job.api_url)
-        sends[subject.name] = _awaited(send) if subject.is_async else _repeated(send)
+        sends[subject.name] = _sends(subject, client, job.api_url)
     return _in_turn(sends, calls=50, rounds=150, unit=1e6)
 
 
@@ -90,8 +88,7 @@ def throughput(job: Job) -> dict[str, Result]:
     sends = {}
     for subject in subjects(job.library, job.is_async):
         client = _warm(subject, job.target())
-        send = functools.partial(client.send, "GET", job.api_url)
-        sends[subject.name] = _awaited(send) if subject.is_async else _repeated(send)
+        sends[subject.name] = _sends(subject, client, job.api_url)
     timed = _in_turn(sends, calls=50, rounds=25, unit=1)
     return {name: {"value": 1 / result["value"]} for name, result in timed.items()}
 
@@ -103,8 +100,11 @@ def _in_turn(works: dict[str, Callable[[int], object]], *, calls: int, rounds: i
         work(calls)
     gc.collect()
     gc.disable()
+    order = list(works.items())
     for _ in range(rounds):
-        for name, work in works.items():
+        # Each is the first as often as any other: that one meets cold caches.
+        order.append(order.pop(0))
+        for name, work in order:
             began = time.perf_counter()
             work(calls)
             times[name].append((time.perf_counter() - began) / calls * unit)
@@ -139,12 +139,20 @@ def _repeated(once: Callable[[], Any]) -> Callable[[int], object]:
     return lambda times: _loop.run_until_complete(many(times))
 
 
-def _awaited(once: Callable[[], Any]) -> Callable[[int], object]:
+def _sends(subject: Subject, client: Any, url: str) -> Callable[[int], object]:
+    """Calls, as many as is told; a wrong answer ends it all."""
+
+    def check(answer: tuple[int, bytes]) -> None:
+        if answer[0] != 200:
+            raise SystemExit(f"{subject.name} was answered {answer[0]}")
+
     async def many(times: int) -> None:
         for _ in range(times):
-            await once()
+            check(await client.send("GET", url))
 
-    return lambda times: _loop.run_until_complete(many(times))
+    if subject.is_async:
+        return lambda times: _loop.run_until_complete(many(times))
+    return _repeated(lambda: check(client.send("GET", url)))
 
 
 def imports(job: Job) -> dict[str, Result]:

@@ -65,6 +65,20 @@ def draw(run: dict[str, Any], folder: Path) -> None:
     )
 
 
+def scaling(found: dict[str, list[dict[str, float]]], file: Path) -> None:
+    """Each column of each table against how many there are."""
+    columns = [(rows, column) for rows in found.values() for column in list(rows[0])[1:]]
+    figure, plots = plt.subplots(1, len(columns), figsize=(2.3 * len(columns), 2.6), squeeze=False)
+    for plot, (rows, column) in zip(plots[0], columns, strict=True):
+        how_many = next(iter(rows[0]))
+        plot.plot([row[how_many] for row in rows], [row[column] for row in rows], color=COLOUR, marker=".")
+        plot.set_xscale("log")
+        plot.set_ylim(0, max(row[column] for row in rows) * 1.3 or 1)
+        plot.set_xlabel(how_many)
+        plot.set_title(column, fontsize=8)
+    _save(figure, "What grows with threads, tasks and auth objects (flat: each one costs the same)", file)
+
+
 def _bars(
     ways: dict[str, dict[str, Result]],
     height: Any,

@@ -10,7 +10,7 @@ from rich.table import Table
 from .scenarios import SCENARIOS, Result, Scenario, Way
 from .subjects import CONSTANT_HEADER, OURS
 
-BEGIN, END = "<!-- what follows is written by `python -m benchmarks` -->", "<!-- up to here -->"
+BEGIN, END = "<!-- what follows is written by `{}` -->", "<!-- up to here -->"
 
 
 def way_name(way: Way) -> str:
@@ -31,9 +31,9 @@ def rows(scenario: Scenario, results: dict[str, Result]) -> list[list[str]]:
             lines.append([name, "–", "–", "–", *("–" for _ in scenario.more), result["error"]])
             continue
         value = result["value"]
-        more = [_number(_at(result, where)) for where in scenario.more.values()]
+        more = [number(_at(result, where)) for where in scenario.more.values()]
         right = scenario.wrong(result) or "yes"
-        lines.append([name, _number(value), _ratio(value, limit), _ratio(ours, value), *more, right])
+        lines.append([name, number(value), _ratio(value, limit), _ratio(ours, value), *more, right])
     return lines
 
 
@@ -50,32 +50,38 @@ def table(scenario: Scenario, way: Way, results: dict[str, Result]) -> Table:
 
 def markdown(scenario: Scenario, ways: dict[str, dict[str, Result]]) -> str:
     """For the documentation: all ways of a scenario in one table."""
-    text = [f"### {scenario.title}\n"]
-    for number, (way, results) in enumerate(ways.items()):
-        header, *lines = rows(scenario, results)
-        if number == 0:
-            text.append(_line([name or scenario.unit for name in ["", *header[1:]]]))
-            text.append(_line(["---", *("---:" for _ in header[2:]), "---"]))
-        text.append(_line([f"**{way}**", *("" for _ in header[1:])]))
-        text += [_line(line) for line in lines]
-    return "\n".join(text) + "\n"
+    lines: list[list[str]] = []
+    for way, results in ways.items():
+        header, *more = rows(scenario, results)
+        lines += [[f"**{way}**", *("" for _ in header[1:])], *more]
+    return f"### {scenario.title}\n\n{markdown_table(header, lines, last_is_text=True)}"
 
 
-def write(run: dict[str, Any], page: Path) -> None:
-    """Put the tables of a run in their place on the page."""
-    before, _, rest = page.read_text().partition(BEGIN)
+def markdown_table(header: list[str], lines: list[list[str]], *, last_is_text: bool = False) -> str:
+    """A table whose first column is text, and the others are numbers."""
+    sides = ["---", *("---:" for _ in header[1:])]
+    if last_is_text:
+        sides[-1] = "---"
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, sides, *lines)) + "\n"
+
+
+def write(text: str, page: Path, command: str) -> None:
+    """Put what a command found in its place on the page."""
+    begin = BEGIN.format(command)
+    before, _, rest = page.read_text().partition(begin)
     after = rest.partition(END)[2]
+    page.write_text(f"{before}{begin}\n\n{text}\n{END}{after}")
+
+
+def of_run(run: dict[str, Any]) -> str:
+    """All tables of a run, and what they were measured with."""
     environment = run["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    text = [
+    tables = [
         f"Measured on {environment['date']} with {environment['python']} on {environment['machine']}: {versions}.\n",
         *(markdown(each, run["results"][each.measure]) for each in SCENARIOS if each.measure in run["results"]),
     ]
-    page.write_text(before + BEGIN + "\n\n" + "\n".join(text) + "\n" + END + after)
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return "\n".join(tables)
 
 
 def _at(result: Result, where: str) -> Any:
@@ -84,7 +90,8 @@ def _at(result: Result, where: str) -> Any:
     return result
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
+    """Three digits, or all before the point."""
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -63,6 +63,11 @@ def _failed(result: Result) -> list[str]:
     return [f"{failed:,} of {result['calls']:,} failed ({kinds})"]
 
 
+def _waited(result: Result) -> list[str]:
+    stalled = result["stalled"]
+    return [f"{stalled:,} call{'s' if stalled > 1 else ''} waited"] if stalled else []
+
+
 def _herd(result: Result) -> str:
     return "; ".join([*_failed(result), *_requests(result["value"], 1)])
 
@@ -72,13 +77,11 @@ def _requests(count: int, most: int) -> list[str]:
 
 
 def _rollover(result: Result) -> str:
-    waited = [f"{result['stalled']:,} calls waited"] if result["stalled"] else []
-    return "; ".join([*_failed(result), *waited, *_requests(result["token_requests"], 1)])
+    return "; ".join([*_failed(result), *_waited(result), *_requests(result["token_requests"], 1)])
 
 
 def _outage(result: Result) -> str:
-    waited = [f"{result['stalled']:,} calls waited"] if result["stalled"] else []
-    return "; ".join([*_failed(result), *waited])
+    return "; ".join([*_failed(result), *_waited(result)])
 
 
 def _revocation(result: Result) -> str:

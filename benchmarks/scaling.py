@@ -1,0 +1,198 @@
+"""
+How time and memory grow with threads, tasks and auth objects: `python -m benchmarks.scaling`, from the project's root.
+
+Not a part of CI. It prints tables, and writes `docs/performance-scaling.svg` and a section of `docs/performance.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dolby_auth_plugin import AppCredentials
+
+from . import plots, report
+from .senders import Target, plain_sender
+from .subjects import CONSTANT_HEADER, KEY, OURS, SECRET, subjects
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+IN_MEMORY = Target("https://api.dolby.io/v1/auth/token", memory=True)
+API_URL = "https://api.dolby.com/media/jobs"
+
+# Column, and what is in it; the first is how many there are.
+Rows = list[dict[str, float]]
+
+THREADS = (1, 2, 4, 8, 16, 32, 64)
+TASKS = (1, 10, 100, 1_000, 10_000)
+OBJECTS = (1, 10, 100, 1_000, 10_000)
+
+
+def threads() -> Rows:
+    """A shared auth object, used by more and more threads."""
+    rows: Rows = []
+    for many in THREADS:
+        ours, limit = (statistics.median(_stepped(name, many) for _ in range(5)) for name in (OURS, CONSTANT_HEADER))
+        memory, seconds = _threads_that_wait(many)
+        rows.append(
+            {"threads": many, "µs a request": ours * 1e6, "÷ limit": ours / limit, **_waiting(memory, seconds, many)}
+        )
+    return rows
+
+
+def tasks() -> Rows:
+    """An auth object without a token, waited for by more and more tasks."""
+    return [{"tasks": many, **_waiting(*asyncio.run(_tasks_that_wait(many)), many)} for many in TASKS]
+
+
+def objects() -> Rows:
+    """More and more auth objects."""
+    from dolby_auth_plugin.requests import DolbyAuth
+
+    DolbyAuth(KEY, SECRET)
+    rows: Rows = []
+    for many in OBJECTS:
+        gc.collect()
+        began = time.perf_counter()
+        keep = [DolbyAuth(KEY, SECRET) for _ in range(many)]
+        seconds = time.perf_counter() - began
+        del keep
+        memory = _allocated(lambda many=many: [DolbyAuth(KEY, SECRET) for _ in range(many)])
+        rows.append({"objects": many, "µs each": seconds / many * 1e6, "bytes each": memory / many})
+    return rows
+
+
+def _waiting(memory: float, seconds: float, many: int) -> dict[str, float]:
+    return {"bytes each while all wait": memory / many, "ms until the last has the token": seconds * 1e3}
+
+
+def _stepped(name: str, many: int) -> float:
+    """Seconds for a request's step, of 64,000 that *many* threads share."""
+    [subject] = [each for each in subjects("requests", is_async=False) if each.name == name]
+    client = subject.make(IN_MEMORY)
+    client.warm()
+    gate = threading.Barrier(many + 1)
+
+    def part() -> None:
+        step = client.step(API_URL)
+        gate.wait()
+        for _ in range(64_000 // many):
+            step()
+
+    crowd = [threading.Thread(target=part) for _ in range(many)]
+    for thread in crowd:
+        thread.start()
+    gate.wait()
+    began = time.perf_counter()
+    for thread in crowd:
+        thread.join()
+    return (time.perf_counter() - began) / 64_000
+
+
+class _Held:
+    """Credentials that are not given until `gate` opens: so long all wait."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def __call__(self) -> AppCredentials:
+        self.gate.wait()
+        return AppCredentials(KEY, SECRET)
+
+
+def _threads_that_wait(many: int) -> tuple[float, float]:
+    """Bytes that all have allocated while they wait, and seconds from the token's coming until the last has it."""
+    from dolby_auth_plugin.requests import DolbyAuth
+
+    def waiting(wait: Callable[[], object], release: Callable[[], object]) -> tuple[float, float]:
+        crowd = [threading.Thread(target=wait) for _ in range(many)]
+
+        def start() -> None:
+            for thread in crowd:
+                thread.start()
+            time.sleep(0.3)
+
+        memory = _allocated(start)
+        began = time.perf_counter()
+        release()
+        for thread in crowd:
+            thread.join()
+        return memory, time.perf_counter() - began
+
+    held, event = _Held(), threading.Event()
+    auth = DolbyAuth(credentials=held, session=plain_sender("requests", False, IN_MEMORY))
+    waiting_for_us = waiting(auth.token, held.gate.set)
+    # What a thread itself takes is none of ours.
+    plain, _ = waiting(event.wait, event.set)
+    return max(0.0, waiting_for_us[0] - plain), waiting_for_us[1]
+
+
+async def _tasks_that_wait(many: int) -> tuple[float, float]:
+    from dolby_auth_plugin.httpx import DolbyAuth
+
+    async def waiting(wait: Callable[[], Any], release: Callable[[], object]) -> tuple[float, float]:
+        gc.collect()
+        tracemalloc.start()
+        crowd = [asyncio.ensure_future(wait()) for _ in range(many)]
+        await asyncio.sleep(0.3)
+        memory, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        began = time.perf_counter()
+        release()
+        await asyncio.gather(*crowd)
+        return memory, time.perf_counter() - began
+
+    held, event = _Held(), asyncio.Event()
+    auth = DolbyAuth(credentials=held, client=plain_sender("httpx", False, IN_MEMORY))
+    waiting_for_us = await waiting(auth.atoken, held.gate.set)
+    plain, _ = await waiting(event.wait, event.set)
+    return max(0.0, waiting_for_us[0] - plain), waiting_for_us[1]
+
+
+def _allocated(work: Callable[[], object]) -> float:
+    """Bytes that *work* has allocated, and its result keeps."""
+    gc.collect()
+    tracemalloc.start()
+    result = work()
+    gc.collect()
+    memory, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del result
+    return memory
+
+
+def slope(rows: Rows, column: str) -> float:
+    """By how much a column's figure grows for each one more, fitted to all rows."""
+    first = next(iter(rows[0]))
+    return statistics.linear_regression([row[first] for row in rows], [row[column] for row in rows]).slope
+
+
+def main() -> None:
+    console = Console()
+    found = {"threads": threads(), "tasks": tasks(), "objects": objects()}
+    text = []
+    for rows in found.values():
+        columns = list(rows[0])
+        lines = [[report.number(row[column]) for column in columns] for row in rows]
+        lines.append(["for each one more", *(f"{slope(rows, column):+.2g}" for column in columns[1:])])
+        table = Table(*columns)
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+        text.append(report.markdown_table(columns, lines))
+    plots.scaling(found, DOCS / "performance-scaling.svg")
+    report.write("\n".join(text), DOCS / "performance.md", "python -m benchmarks.scaling")
+
+
+if __name__ == "__main__":
+    main()
