@@ -25,7 +25,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from .hot_path import COUNTED, STEPS
+from .hot_path import COUNTED, WAYS
+from .subjects import CONSTANT_HEADER, OURS
 
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).with_suffix(".json")
@@ -56,7 +57,7 @@ def made_with() -> dict[str, str]:
     }
 
 
-def count(way: str, auth: str) -> int:
+def count(way: str, name: str) -> int:
     """Instructions per step, counted by callgrind in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
@@ -64,7 +65,7 @@ def count(way: str, auth: str) -> int:
         # Nothing of the caller's environment but what Python may need to start: it would move things about in memory.
         needed = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
         child = subprocess.run(
-            [*callgrind, sys.executable, "-m", "benchmarks.hot_path", way, auth],
+            [*callgrind, sys.executable, "-m", "benchmarks.hot_path", way, name],
             cwd=ROOT,
             env={**needed, "PYTHONHASHSEED": "0"},
             capture_output=True,
@@ -74,17 +75,17 @@ def count(way: str, auth: str) -> int:
         # The first count ends where the steps begin, the second where they end.
         steps = out.with_name("out.2")
         if child.returncode or not steps.exists():
-            raise SystemExit(f"{way}, {auth}: exit status {child.returncode}, and no count\n{child.stderr}")
+            raise SystemExit(f"{way}, {name}: exit status {child.returncode}, and no count\n{child.stderr}")
         [total] = re.findall(r"^totals: (\d+)$", steps.read_text(), re.MULTILINE)
         return round(int(total) / COUNTED)
 
 
 def count_all() -> Counts:
-    tasks = [(way, auth) for way in STEPS for auth in ("ours", "constant")]
+    tasks = [(way, name) for way in WAYS for name in (OURS, CONSTANT_HEADER)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         counted = dict(zip(tasks, pool.map(count, *zip(*tasks, strict=True)), strict=True))
-    of = {auth: {way: counted[way, auth] for way in STEPS} for auth in ("ours", "constant")}
-    return Counts(made_with(), **of)
+    ours, constant = ({way: counted[way, name] for way in WAYS} for name in (OURS, CONSTANT_HEADER))
+    return Counts(made_with(), ours, constant)
 
 
 def why_incomparable(record: Counts, now: Counts) -> str | None:

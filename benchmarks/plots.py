@@ -67,15 +67,19 @@ def draw(run: dict[str, Any], folder: Path) -> None:
 
 def scaling(found: dict[str, list[dict[str, float]]], file: Path) -> None:
     """Each column of each table against how many there are."""
-    columns = [(rows, column) for rows in found.values() for column in list(rows[0])[1:]]
-    figure, plots = plt.subplots(1, len(columns), figsize=(2.3 * len(columns), 2.6), squeeze=False)
-    for plot, (rows, column) in zip(plots[0], columns, strict=True):
-        how_many = next(iter(rows[0]))
-        plot.plot([row[how_many] for row in rows], [row[column] for row in rows], color=COLOUR, marker=".")
-        plot.set_xscale("log")
-        plot.set_ylim(0, max(row[column] for row in rows) * 1.3 or 1)
-        plot.set_xlabel(how_many)
-        plot.set_title(column, fontsize=8)
+    most = max(len(rows[0]) - 1 for rows in found.values())
+    figure, plots = plt.subplots(len(found), most, figsize=(2.4 * most, 2.2 * len(found)), squeeze=False)
+    for row, rows in zip(plots, found.values(), strict=True):
+        for plot in row:
+            plot.set_axis_off()
+        how_many, *columns = rows[0]
+        for plot, column in zip(row, columns, strict=False):
+            plot.set_axis_on()
+            plot.plot([each[how_many] for each in rows], [each[column] for each in rows], color=COLOUR, marker=".")
+            plot.set_xscale("log")
+            plot.set_ylim(0, max(each[column] for each in rows) * 1.3)
+            plot.set_xlabel(how_many)
+            plot.set_title(column, fontsize=8)
     _save(figure, "What grows with threads, tasks and auth objects (flat: each one costs the same)", file)
 
 

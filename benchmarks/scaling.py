@@ -13,6 +13,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,8 @@ def threads() -> Rows:
     rows: Rows = []
     for many in THREADS:
         ours, limit = (statistics.median(_stepped(name, many) for _ in range(5)) for name in (OURS, CONSTANT_HEADER))
-        memory, seconds = _threads_that_wait(many)
-        rows.append(
-            {"threads": many, "µs a request": ours * 1e6, "÷ limit": ours / limit, **_waiting(memory, seconds, many)}
-        )
+        waiting = _waiting(*_threads_that_wait(many), many)
+        rows.append({"threads": many, "µs a request": ours * 1e6, "÷ limit": ours / limit, **waiting})
     return rows
 
 
@@ -57,23 +56,31 @@ def tasks() -> Rows:
 
 def objects() -> Rows:
     """More and more auth objects."""
-    from dolby_auth_plugin.requests import DolbyAuth
-
-    DolbyAuth(KEY, SECRET)
+    _made(1)
     rows: Rows = []
     for many in OBJECTS:
         gc.collect()
         began = time.perf_counter()
-        keep = [DolbyAuth(KEY, SECRET) for _ in range(many)]
+        keep = _made(many)
         seconds = time.perf_counter() - began
         del keep
-        memory = _allocated(lambda many=many: [DolbyAuth(KEY, SECRET) for _ in range(many)])
+        memory = _allocated(partial(_made, many))
         rows.append({"objects": many, "µs each": seconds / many * 1e6, "bytes each": memory / many})
     return rows
 
 
-def _waiting(memory: float, seconds: float, many: int) -> dict[str, float]:
-    return {"bytes each while all wait": memory / many, "ms until the last has the token": seconds * 1e3}
+def _made(many: int) -> list[object]:
+    from dolby_auth_plugin.requests import DolbyAuth
+
+    return [DolbyAuth(KEY, SECRET) for _ in range(many)]
+
+
+def _waiting(memory: float, seconds: float, plain: float, many: int) -> dict[str, float]:
+    return {
+        "bytes each while all wait": memory / many,
+        "ms until the last has the token": seconds * 1e3,
+        "÷ a plain event": seconds / plain,
+    }
 
 
 def _stepped(name: str, many: int) -> float:
@@ -110,8 +117,12 @@ class _Held:
         return AppCredentials(KEY, SECRET)
 
 
-def _threads_that_wait(many: int) -> tuple[float, float]:
-    """Bytes that all have allocated while they wait, and seconds from the token's coming until the last has it."""
+def _threads_that_wait(many: int) -> tuple[float, float, float]:
+    """
+    Bytes that all have allocated while they wait, and seconds from the token's coming until the last has it.
+
+    And seconds until the last of as many has woken from an event that is set.
+    """
     from dolby_auth_plugin.requests import DolbyAuth
 
     def waiting(wait: Callable[[], object], release: Callable[[], object]) -> tuple[float, float]:
@@ -133,11 +144,11 @@ def _threads_that_wait(many: int) -> tuple[float, float]:
     auth = DolbyAuth(credentials=held, session=plain_sender("requests", False, IN_MEMORY))
     waiting_for_us = waiting(auth.token, held.gate.set)
     # What a thread itself takes is none of ours.
-    plain, _ = waiting(event.wait, event.set)
-    return max(0.0, waiting_for_us[0] - plain), waiting_for_us[1]
+    plain = waiting(event.wait, event.set)
+    return max(0.0, waiting_for_us[0] - plain[0]), waiting_for_us[1], plain[1]
 
 
-async def _tasks_that_wait(many: int) -> tuple[float, float]:
+async def _tasks_that_wait(many: int) -> tuple[float, float, float]:
     from dolby_auth_plugin.httpx import DolbyAuth
 
     async def waiting(wait: Callable[[], Any], release: Callable[[], object]) -> tuple[float, float]:
@@ -155,8 +166,8 @@ async def _tasks_that_wait(many: int) -> tuple[float, float]:
     held, event = _Held(), asyncio.Event()
     auth = DolbyAuth(credentials=held, client=plain_sender("httpx", False, IN_MEMORY))
     waiting_for_us = await waiting(auth.atoken, held.gate.set)
-    plain, _ = await waiting(event.wait, event.set)
-    return max(0.0, waiting_for_us[0] - plain), waiting_for_us[1]
+    plain = await waiting(event.wait, event.set)
+    return max(0.0, waiting_for_us[0] - plain[0]), waiting_for_us[1], plain[1]
 
 
 def _allocated(work: Callable[[], object]) -> float:
@@ -172,9 +183,10 @@ def _allocated(work: Callable[[], object]) -> float:
 
 
 def slope(rows: Rows, column: str) -> float:
-    """By how much a column's figure grows for each one more, fitted to all rows."""
-    first = next(iter(rows[0]))
-    return statistics.linear_regression([row[first] for row in rows], [row[column] for row in rows]).slope
+    """By how much a figure grows for each one more, fitted to all rows; of what each takes, by how much all of it does."""
+    how_many = [row[next(iter(row))] for row in rows]
+    figures = [row[column] * (many if " each" in column else 1) for row, many in zip(rows, how_many, strict=True)]
+    return statistics.linear_regression(how_many, figures).slope
 
 
 def main() -> None:
@@ -184,7 +196,7 @@ def main() -> None:
     for rows in found.values():
         columns = list(rows[0])
         lines = [[report.number(row[column]) for column in columns] for row in rows]
-        lines.append(["for each one more", *(f"{slope(rows, column):+.2g}" for column in columns[1:])])
+        lines.append(["for each one more", *(f"{slope(rows, column):+,.3g}" for column in columns[1:])])
         table = Table(*columns)
         for line in lines:
             table.add_row(*line)

@@ -223,7 +223,7 @@ def _google_auth() -> Subject:
         from google.auth.credentials import Credentials
         from google.auth.exceptions import RefreshError
 
-        class ClientCredentials(Credentials):
+        class ClientCredentials(Credentials):  # type: ignore[misc] # no stubs where types are checked
             """google-auth has no client credentials grant; its base class is there for adding one."""
 
             def __init__(self, token_url: str) -> None:

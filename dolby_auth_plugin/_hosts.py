@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 logger = logging.getLogger("dolby_auth_plugin")
@@ -157,6 +157,10 @@ class Verdicts(dict[OriginT, Verdict]):
             self.clear()
         verdict = self[origin] = (authority, self.policy.shares_origin(*dialled))
         return verdict
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Which origins were met, by whichever auth object that has the same hosts, is nobody else's business.
+        return Verdicts, (self.policy, self._read)
 
 
 @functools.lru_cache(maxsize=16)

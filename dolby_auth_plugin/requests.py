@@ -183,7 +183,7 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         if guarded:
             policy = self._verdicts.policy
             return None if policy.resembles_token_path(url) and policy.is_token_path(urlsplit(url).path) else host
-        if host is not None and len(self._cleared) < _CLEARED:
+        if host is not None and len(self._cleared) < _CLEARED and "@" not in origin:
             self._cleared = tuple({*self._cleared, f"{origin}/"})
         return host
 

@@ -501,3 +501,21 @@ def test_a_token_endpoint_on_an_allowed_host_is_asked_about_each_time() -> None:
 
     assert handed_out(auth, "https://api.dolby.com/media/jobs")
     assert not handed_out(auth, "https://api.dolby.com/v1/auth/token")
+
+
+def test_a_pickled_auth_does_not_tell_what_was_met(with_token: DolbyAuth) -> None:
+    """By no auth object: all that have the same hosts share what is remembered of origins."""
+    twin = DolbyAuth("key", "secret", allowed_hosts=["api.dolby.com", "*.example.com"])
+    assert handed_out(with_token, "https://user:password@met.example.com/")
+
+    pickled = pickle.dumps(twin)
+
+    assert b"met.example" not in pickled
+    assert not any("password" in beginning for beginning in with_token._cleared)
+
+
+def test_an_unpickled_auth_knows_its_hosts() -> None:
+    copied = pickle.loads(pickle.dumps(DolbyAuth("key", "secret", allowed_hosts=["*.example.com"])))
+
+    assert copied._authority("https://a.example.com/") == "a.example.com:443"
+    assert copied._authority("https://api.dolby.com/") is None
