@@ -189,6 +189,10 @@ def slope(rows: Rows, column: str) -> float:
     return statistics.linear_regression(how_many, figures).slope
 
 
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '−'}{report.number(abs(value))}"
+
+
 def main() -> None:
     console = Console()
     found = {"threads": threads(), "tasks": tasks(), "objects": objects()}
@@ -196,7 +200,7 @@ def main() -> None:
     for rows in found.values():
         columns = list(rows[0])
         lines = [[report.number(row[column]) for column in columns] for row in rows]
-        lines.append(["for each one more", *(f"{slope(rows, column):+,.3g}" for column in columns[1:])])
+        lines.append(["for each one more", *(_signed(slope(rows, column)) for column in columns[1:])])
         table = Table(*columns)
         for line in lines:
             table.add_row(*line)

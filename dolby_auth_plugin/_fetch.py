@@ -75,7 +75,8 @@ class Fetch:
         self.done = False
         self.outcome: AccessToken | Failure | None = None
         self._lock = lock
-        self._wakers: list[Callable[[], None]] = []
+        # A dict, since thousands may come and go, each by itself.
+        self._wakers: dict[Callable[[], None], None] = {}
 
     def end(self, outcome: AccessToken | Failure | None) -> list[Callable[[], None]]:
         """Note the outcome, with the lock held. Returns what to call as soon as it isn't any more."""
@@ -94,15 +95,14 @@ class Fetch:
         """While it lasts, the end of the fetch calls *wake*, from whatever thread; at once if it has ended."""
         with self._lock:
             if not self.done:
-                self._wakers.append(wake)
+                self._wakers[wake] = None
         if self.done:
             wake()
         try:
             yield
         finally:
             with self._lock:
-                if wake in self._wakers:
-                    self._wakers.remove(wake)
+                self._wakers.pop(wake, None)
 
 
 class Wait:
