@@ -55,7 +55,7 @@ def main() -> None:
             console.print(report.table(scenario, way, results))
     if not chosen.scenario and not chosen.library:
         DOCS.mkdir(exist_ok=True)
-        (DOCS / "performance.json").write_text(json.dumps(run, indent=1) + "\n")
+        (DOCS / "performance.json").write_text(json.dumps(run) + "\n")
         plots.draw(run, DOCS)
         report.write(report.of_run(run), DOCS / "performance.md", "python -m benchmarks")
         console.print(f"written: {DOCS}/performance.*")

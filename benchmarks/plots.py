@@ -77,6 +77,7 @@ def scaling(found: dict[str, list[dict[str, float]]], file: Path) -> None:
             plot.set_axis_on()
             plot.plot([each[how_many] for each in rows], [each[column] for each in rows], color=COLOUR, marker=".")
             plot.set_xscale("log")
+            plot.minorticks_off()
             plot.set_ylim(0, max(each[column] for each in rows) * 1.3)
             plot.set_xlabel(how_many)
             plot.set_title(column, fontsize=8)
@@ -100,6 +101,7 @@ def _bars(
         plot.bar_label(drawn, labels=[f"{value:,.2f}".rstrip("0").rstrip(".") for value in values], padding=2)
         if log:
             plot.set_xscale("log")
+            plot.minorticks_off()
             plot.set_xlim(0.8, max([10.0, *values]) * 4)
         else:
             plot.set_xlim(0, max([1.0, *values]) * 1.3)
@@ -132,6 +134,7 @@ def _longest_calls(plot: Axes, name: str, result: Result) -> None:
     times, longest = zip(*result["series"], strict=True)
     plot.plot(times, longest, linewidth=0.9, color=COLOUR if name == OURS else RED if result["stalled"] else GREY)
     plot.set_yscale("log")
+    plot.minorticks_off()
 
 
 def _save(figure: Any, title: str, file: Path) -> None:
