@@ -14,6 +14,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+# Seconds between two looks at what there is to shut, once the time is up.
+_AGAIN = 0.05
+
 
 class Cutoff:
     """
@@ -23,42 +26,44 @@ class Cutoff:
         over: Whether the time was up before the `with` block ended.
     """
 
-    __slots__ = ("_sockets", "_timer", "over")
+    __slots__ = ("_ended", "_sockets", "_thread", "over")
 
     def __init__(self, seconds: float) -> None:
         self.over = False
         self._sockets: list[Callable[[], object]] = []
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.name = "dolby-auth-cutoff"
-        self._timer.daemon = True
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._cut, args=(seconds,), name="dolby-auth-cutoff", daemon=True)
 
     def watch(self, find: Callable[[], object]) -> None:
         """
         Watch the connection whose socket *find* gives.
 
-        A function, since TLS wraps a socket in another, and the old one is then good for nothing.
+        A function, since it may not be connected yet; and TLS wraps a socket in another, and the old one is then good
+        for nothing.
         """
         self._sockets.append(find)
-        if self.over:
-            _shut(find())
 
     def __enter__(self) -> Self:
         # Where no thread can be had, the libraries' own timeouts must do.
         with suppress(RuntimeError):
-            self._timer.start()
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
-        if self._timer.ident is not None:
-            self._timer.join()
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
 
-    def _cut(self) -> None:
-        self.over = True
-        for find in self._sockets:
-            _shut(find())
+    def _cut(self, seconds: float) -> None:
+        pause = seconds
+        while not self._ended.wait(pause):
+            self.over = True
+            for find in tuple(self._sockets):
+                _shut(find())
+            # And again: a connection that was being made when the time was up would be cut off by nobody.
+            pause = _AGAIN
 
 
 def _shut(connection: object) -> None:

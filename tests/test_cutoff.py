@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,12 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     with ours, theirs:
         ours.settimeout(10)
         yield ours, theirs
+
+
+def wait_until_over(subject: Cutoff) -> None:
+    until = time.monotonic() + 5
+    while not subject.over and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 def test_whoever_reads_wakes_when_the_time_is_up(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -45,8 +52,21 @@ def test_its_thread_ends_with_the_block() -> None:
 
 def test_a_connection_that_comes_too_late_is_shut_at_once(ends: tuple[socket.socket, socket.socket]) -> None:
     with Cutoff(0) as subject:
-        subject._timer.join(5)
+        wait_until_over(subject)
         subject.watch(lambda: ends[0])
+
+        assert ends[0].recv(1) == b""
+
+
+def test_a_connection_that_was_being_made_when_the_time_was_up_is_shut(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    connected: list[socket.socket] = []
+    with Cutoff(0) as subject:
+        subject.watch(lambda: connected[0] if connected else None)
+        wait_until_over(subject)
+        time.sleep(0.01)
+        connected.append(ends[0])
 
         assert ends[0].recv(1) == b""
 
@@ -54,7 +74,7 @@ def test_a_connection_that_comes_too_late_is_shut_at_once(ends: tuple[socket.soc
 def test_a_connection_that_is_closed_or_not_there_does_no_harm(ends: tuple[socket.socket, socket.socket]) -> None:
     ends[0].close()
     with Cutoff(0) as subject:
-        subject._timer.join(5)
+        wait_until_over(subject)
         subject.watch(lambda: ends[0])
         subject.watch(lambda: None)
 
