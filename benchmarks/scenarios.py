@@ -39,7 +39,6 @@ class Scenario:
         without: Subjects that it says nothing about.
         more: Further columns: their names, and where in a result they are.
         repeat: Times it is measured; the median counts.
-        more_is_better: Whether a larger number is better.
     """
 
     measure: str
@@ -52,7 +51,6 @@ class Scenario:
     without: frozenset[str] = frozenset()
     more: dict[str, str] = field(default_factory=dict)
     repeat: int = 1
-    more_is_better: bool = False
 
 
 def _failed(result: Result) -> list[str]:
@@ -127,7 +125,6 @@ SCENARIOS = (
         "a second",
         lambda _: "",
         together=True,
-        more_is_better=True,
     ),
     Scenario(
         "herd",
