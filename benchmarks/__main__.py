@@ -66,10 +66,8 @@ def measured(scenario: Scenario, way: Way) -> dict[str, Result]:
     names = [each.name for each in subjects(*way) if each.name not in scenario.without]
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         if scenario.together:
-            results = in_a_process(scenario, way, None, server, Path(folder))
-            if "error" in results:
-                return dict.fromkeys(names, results)
-            return {name: results[name] for name in names if name in results}
+            runs = [in_a_process(scenario, way, None, server, Path(folder)) for _ in range(scenario.repeat)]
+            return report.mean(names, runs)
         return {name: _middle(scenario, way, name, server, Path(folder)) for name in names}
 
 

@@ -80,7 +80,7 @@ def call(job: Job) -> dict[str, Result]:
     for subject in subjects(job.library, job.is_async):
         client = _warm(subject, job.target(memory=True))
         sends[subject.name] = _sends(subject, client, job.api_url)
-    return _in_turn(sends, calls=50, rounds=150, unit=1e6)
+    return _in_turn(sends, calls=50, rounds=60, unit=1e6)
 
 
 def throughput(job: Job) -> dict[str, Result]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -16,6 +18,18 @@ BEGIN, END = "<!-- what follows is written by `{}` -->", "<!-- up to here -->"
 def way_name(way: Way) -> str:
     library, is_async = way
     return library if library == "requests" else f"{library}, {'async' if is_async else 'sync'}"
+
+
+def mean(names: Sequence[str], runs: Sequence[Result]) -> dict[str, Result]:
+    """
+    The results, by subject, of what was measured in turn: the mean of the runs, each in a process of its own.
+
+    A process has its objects where chance puts them, and keeps them there: alone it favours one subject or another.
+    """
+    for run in runs:
+        if "error" in run:
+            return dict.fromkeys(names, run)
+    return {name: {"value": fmean(run[name]["value"] for run in runs)} for name in names if name in runs[0]}
 
 
 def rows(scenario: Scenario, results: dict[str, Result]) -> list[list[str]]:
@@ -103,4 +117,7 @@ def _ratio(value: float | None, to: float | None) -> str:
     if to == 0:
         return "1" if value == 0 else "–"
     ratio = value / to
+    if 0 < abs(ratio - 1) < 0.05:
+        # The bar of a whole call is at a hundredth.
+        return f"{ratio:.3f}"
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}" if ratio >= 0.095 else f"{ratio:.2g}"

@@ -72,8 +72,12 @@ class BaseAuth(Generic[OriginT]):
 
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))
-        clone.__setstate__({**self.__dict__, "_source": self._source.without_token()})
+        clone.__setstate__({**self.__getstate__(), "_source": self._source.without_token()})
         return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What it has met is no configuration.
+        return {name: value for name, value in self.__dict__.items() if name != "_cleared"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -69,6 +69,9 @@ class FamilyAuth(BaseAuth[Origin]):
     _refused_body: type[RefusedBody]
     _error: type[TokenError]
 
+    # Scheme, host and port that may have the token whatever the path, as found last; and their `host:port`.
+    _cleared: tuple[str, bytes, int | None, str] | tuple[None, None, None, None] = (None, None, None, None)
+
     def __init__(
         self,
         app_key: str | None = None,
@@ -128,14 +131,17 @@ class FamilyAuth(BaseAuth[Origin]):
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Authorize *request*, if it goes to an allowed host. Called by the client."""
-        url = request.url
-        host, guarded = self._verdicts[(url.scheme, url.raw_host, url.port)]
-        if guarded:
+        url, source = request.url, self._source
+        # `_authority` and `TokenSource.ready`, without the calls.
+        scheme, raw_host, port, host = self._cleared
+        if url.scheme != scheme or url.raw_host != raw_host or url.port != port:
             host = self._authority(request)
-        if host is None:
-            yield request
-            return
-        token = self._source.ready() or self._obtain(host, request)
+            if host is None:
+                yield request
+                return
+        token, monotonic, wall = source._ready, source._monotonic, source._wall
+        if token is None or monotonic() >= token._renew_monotonic or wall() >= token._renew_wall:
+            token = self._obtain(host, request)
         request.headers["Authorization"] = token._header
         try:
             response = yield request
@@ -155,14 +161,16 @@ class FamilyAuth(BaseAuth[Origin]):
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """Authorize *request*, if it goes to an allowed host. Called by the client."""
-        url = request.url
-        host, guarded = self._verdicts[(url.scheme, url.raw_host, url.port)]
-        if guarded:
+        url, source = request.url, self._source
+        scheme, raw_host, port, host = self._cleared
+        if url.scheme != scheme or url.raw_host != raw_host or url.port != port:
             host = self._authority(request)
-        if host is None:
-            yield request
-            return
-        token = self._source.ready() or await self._aobtain(host, request)
+            if host is None:
+                yield request
+                return
+        token, monotonic, wall = source._ready, source._monotonic, source._wall
+        if token is None or monotonic() >= token._renew_monotonic or wall() >= token._renew_wall:
+            token = await self._aobtain(host, request)
         request.headers["Authorization"] = token._header
         response = None
         try:  # noqa: SIM105 - every request's way, and `suppress` would cost it a fifth
@@ -190,6 +198,8 @@ class FamilyAuth(BaseAuth[Origin]):
         if guarded:
             policy, target = self._verdicts.policy, _target(request)
             return None if policy.resembles_token_path(target) and policy.is_token_path(_path(target)) else host
+        if host is not None:
+            self._cleared = (url.scheme, url.raw_host, url.port, host)
         return host
 
     def _obtain(self, host: str | None, request: Any) -> AccessToken:

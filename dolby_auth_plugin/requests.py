@@ -99,6 +99,9 @@ class DolbyAuth(BaseAuth[str], AuthBase):
     A call that needs a token and can't get one raises `TokenError`, a `requests.RequestException`.
     """
 
+    # How URLs begin that may carry the token, whatever comes behind.
+    _cleared: tuple[str, ...] = ()
+
     def __init__(
         self,
         app_key: str | None = None,
@@ -130,8 +133,6 @@ class DolbyAuth(BaseAuth[str], AuthBase):
             error=TokenError,
         )
         self._hook = _Hook(self).look
-        # How URLs begin that may carry the token, whatever comes behind.
-        self._cleared: tuple[str, ...] = ()
 
     def token(self) -> AccessToken:
         """
@@ -150,13 +151,13 @@ class DolbyAuth(BaseAuth[str], AuthBase):
             raise wrong_host(r, "requests") from None
         url = r.url or ""
         source = self._source
-        token = source._ready
+        token, monotonic, wall = source._ready, source._monotonic, source._wall
         # Every request's way: `_authority` and `TokenSource.ready`, without the calls.
         if not (
             token is not None
             and url.startswith(self._cleared)
-            and source._monotonic() < token._renew_monotonic
-            and source._wall() < token._renew_wall
+            and monotonic() < token._renew_monotonic
+            and wall() < token._renew_wall
         ):
             host = self._authority(url)
             if host is None:

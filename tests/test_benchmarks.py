@@ -26,6 +26,22 @@ def test_a_figure_is_shown_over_the_limit_and_ours_over_it() -> None:
     assert lines["peer"][:3] == ["5,000", "10.00", "0.25"]
 
 
+def test_a_ratio_near_one_is_shown_in_thousandths() -> None:
+    lines = table("call", {CONSTANT_HEADER: {"value": 100.0}, OURS: {"value": 100.6}, "peer": {"value": 106.0}})
+
+    assert [lines[name][1] for name in (CONSTANT_HEADER, OURS, "peer")] == ["1.00", "1.006", "1.06"]
+
+
+def test_what_is_measured_in_turn_counts_as_the_mean_of_the_runs() -> None:
+    runs = [{OURS: {"value": 1.0}, "peer": {"value": 5.0}}, {OURS: {"value": 3.0}, "peer": {"value": 6.0}}]
+
+    assert report.mean([OURS, "peer", "left out"], runs) == {OURS: {"value": 2.0}, "peer": {"value": 5.5}}
+
+
+def test_a_run_that_broke_is_told_of_all_that_were_in_it() -> None:
+    assert report.mean([OURS], [{OURS: {"value": 1.0}}, {"error": "hung"}]) == {OURS: {"error": "hung"}}
+
+
 def test_a_number_is_shown_over_the_least_there_can_be() -> None:
     lines = table(
         "refusal",

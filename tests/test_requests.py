@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import pickle
@@ -512,6 +513,13 @@ def test_a_pickled_auth_does_not_tell_what_was_met(with_token: DolbyAuth) -> Non
 
     assert b"met.example" not in pickled
     assert not any("password" in beginning for beginning in with_token._cleared)
+
+
+def test_a_copied_auth_has_met_nothing(with_token: DolbyAuth) -> None:
+    assert handed_out(with_token, "https://met.example.com/")
+    assert any("met.example" in beginning for beginning in with_token._cleared)
+
+    assert copy.copy(with_token)._cleared == ()
 
 
 def test_an_unpickled_auth_knows_its_hosts() -> None:
