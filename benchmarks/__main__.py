@@ -67,7 +67,7 @@ def measured(scenario: Scenario, way: Way) -> dict[str, Result]:
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         if scenario.together:
             runs = [in_a_process(scenario, way, None, server, Path(folder)) for _ in range(scenario.repeat)]
-            return report.mean(names, runs)
+            return report.typical(names, runs)
         return {name: _middle(scenario, way, name, server, Path(folder)) for name in names}
 
 

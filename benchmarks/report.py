@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 from rich.table import Table
@@ -20,16 +20,25 @@ def way_name(way: Way) -> str:
     return library if library == "requests" else f"{library}, {'async' if is_async else 'sync'}"
 
 
-def mean(names: Sequence[str], runs: Sequence[Result]) -> dict[str, Result]:
+def typical(names: Sequence[str], runs: Sequence[Result]) -> dict[str, Result]:
     """
-    The results, by subject, of what was measured in turn: the mean of the runs, each in a process of its own.
+    The results, by subject, of what was measured in turn, in several runs, each in a process of its own.
 
     A process has its objects where chance puts them, and keeps them there: alone it favours one subject or another.
+    So of each ratio to the limit the median counts; the limit is what it was in the middle run.
     """
     for run in runs:
         if "error" in run:
             return dict.fromkeys(names, run)
-    return {name: {"value": fmean(run[name]["value"] for run in runs)} for name in names if name in runs[0]}
+    limits = [run[CONSTANT_HEADER]["value"] for run in runs]
+    return {
+        name: {
+            "value": median(limits)
+            * median(run[name]["value"] / limit for run, limit in zip(runs, limits, strict=True))
+        }
+        for name in names
+        if name in runs[0]
+    }
 
 
 def rows(scenario: Scenario, results: dict[str, Result]) -> list[list[str]]:

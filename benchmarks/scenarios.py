@@ -38,7 +38,7 @@ class Scenario:
         least: The best number there can be; None: the constant header's.
         without: Subjects that it says nothing about.
         more: Further columns: their names, and where in a result they are.
-        repeat: Times it is measured; the median counts, or, where all are measured in turn, the mean.
+        repeat: Times it is measured; the median counts; where all are measured in turn, of the ratios.
     """
 
     measure: str

@@ -173,7 +173,7 @@ class FamilyAuth(BaseAuth[Origin]):
             token = await self._aobtain(host, request)
         request.headers["Authorization"] = token._header
         response = None
-        try:  # noqa: SIM105 - every request's way, and `suppress` would cost it a fifth
+        try:  # noqa: SIM105 - every request's way, which `suppress` would lengthen
             response = yield request
         except GeneratorExit:
             pass

@@ -32,14 +32,22 @@ def test_a_ratio_near_one_is_shown_in_thousandths() -> None:
     assert [lines[name][1] for name in (CONSTANT_HEADER, OURS, "peer")] == ["1.00", "1.006", "1.06"]
 
 
-def test_what_is_measured_in_turn_counts_as_the_mean_of_the_runs() -> None:
-    runs = [{OURS: {"value": 1.0}, "peer": {"value": 5.0}}, {OURS: {"value": 3.0}, "peer": {"value": 6.0}}]
+def test_of_what_is_measured_in_turn_the_median_ratio_to_the_limit_counts() -> None:
+    def run(limit: float, ours: float) -> dict[str, Any]:
+        return {CONSTANT_HEADER: {"value": limit}, OURS: {"value": ours}}
 
-    assert report.mean([OURS, "peer", "left out"], runs) == {OURS: {"value": 2.0}, "peer": {"value": 5.5}}
+    # The last one met a busy machine.
+    found = report.typical(
+        [CONSTANT_HEADER, OURS, "left out"], [run(100.0, 101.0), run(102.0, 105.06), run(200.0, 300.0)]
+    )
+
+    assert {name: round(result["value"], 6) for name, result in found.items()} == {CONSTANT_HEADER: 102, OURS: 105.06}
 
 
 def test_a_run_that_broke_is_told_of_all_that_were_in_it() -> None:
-    assert report.mean([OURS], [{OURS: {"value": 1.0}}, {"error": "hung"}]) == {OURS: {"error": "hung"}}
+    whole = {CONSTANT_HEADER: {"value": 1.0}, OURS: {"value": 1.0}}
+
+    assert report.typical([OURS], [whole, {"error": "hung"}]) == {OURS: {"error": "hung"}}
 
 
 def test_a_number_is_shown_over_the_least_there_can_be() -> None:

@@ -985,7 +985,7 @@ class Attack:
 
     def at_each(self, frame: FrameType, event: str) -> None:
         """Have another join the fetch as soon as it can, and let the fetch end when the caller waits for it."""
-        if not self._others and self.source._fetch is not None and not self.source._lock._is_owned():  # type: ignore[attr-defined]
+        if not self._others and self.source._fetch is not None and not self.source._lock._is_owned():  # type: ignore[attr-defined] # as the source asks
             self.join_another()
         if event == "call" and frame.f_code is Wait.block.__code__:
             self.sender._open.set()
@@ -1117,7 +1117,7 @@ class OfALibrary(Attack):
 class OfRequests(OfALibrary):
     def prepare(self) -> None:
         class InMemory(requests.adapters.HTTPAdapter):
-            def send(adapter, request: Any, *arguments: Any, **options: Any) -> requests.Response:  # noqa: N805
+            def send(adapter, request: Any, *arguments: Any, **options: Any) -> requests.Response:  # noqa: N805 - `self` is the test
                 raw = urllib3.HTTPResponse(
                     io.BytesIO(b"body"),
                     status=self.status(request.headers.get("Authorization")),

@@ -711,7 +711,7 @@ class TestFaults:
     def test_what_cannot_be_served_is_refused(self, arguments: dict[str, int]) -> None:
         """At once, not when the request comes."""
         with pytest.raises(ValueError, match=r"must be .*, got"):
-            Sandbox().fail_token_requests(**arguments)  # type: ignore[arg-type]
+            Sandbox().fail_token_requests(**arguments)  # type: ignore[arg-type] # ints all, one for each
 
 
 class TestGuard:

@@ -15,9 +15,9 @@ repeated here.
 from __future__ import annotations
 
 try:
-    import jwt as _jwt  # noqa: F401
-    import starlette as _starlette  # noqa: F401
-    import uvicorn as _uvicorn  # noqa: F401
+    import jwt as _jwt  # noqa: F401 - only to see whether it is there
+    import starlette as _starlette  # noqa: F401 - as above
+    import uvicorn as _uvicorn  # noqa: F401 - as above
 except ImportError as error:
     raise ImportError(
         f"dolby_auth_plugin.sandbox needs {error.name}: pip install 'dolby-auth-plugin[sandbox]'"

@@ -80,7 +80,7 @@ class Servers:
         state = ServerState()
         servers = [
             await self._loop.create_server(
-                lambda config=config: _Protocol(config, state, {}),  # type: ignore[misc]
+                lambda config=config: _Protocol(config, state, {}),  # type: ignore[misc] # the default binds it
                 sock=listener,
                 backlog=_BACKLOG,
             )
@@ -101,7 +101,7 @@ class Servers:
 
 
 class _Protocol(H11Protocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # TCP has no other
         self.logger = _LOGGER
         self.access_log = False
         # Each request gets a copy as `scope["state"]`.
