@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._credentials import AppCredentials
-from ._errors import DolbyAuthError, ScopeWarning, TokenError
-from ._hosts import DOLBY_HOSTS
-from ._scope import Scope
-from ._token import AccessToken
-from ._version import __version__
+from ._core.credentials import AppCredentials
+from ._core.errors import DolbyAuthError, ScopeWarning, TokenError
+from ._core.hosts import DOLBY_HOSTS
+from ._core.scope import Scope
+from ._core.token import AccessToken
+from ._core.version import __version__
 
 if TYPE_CHECKING:
     from .requests import DolbyAuth as DolbyAuth

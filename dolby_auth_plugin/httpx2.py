@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from ._auth import missing_host
-from ._errors import TokenError as _TokenError
-from ._httpx_family import FamilyAuth, RefusedBody
-from ._httpx_sender import FamilySender
+from ._core.auth import missing_host
+from ._core.errors import TokenError as _TokenError
+from ._httpx.auth import FamilyAuth, RefusedBody
+from ._httpx.sender import FamilySender
 
 try:
     import httpx2

@@ -10,29 +10,20 @@ stays on the request through redirects, so it also sees the answers of hosts tha
 
 from __future__ import annotations
 
-import functools
-import io
-import os
-import ssl
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from ._auth import BaseAuth, missing_host, wrong_host
-from ._credentials import CredentialsSource, choose
-from ._cutoff import Cutoff
-from ._endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL, MAX_BODY, TokenRequest, TokenResponse, no_answer
-from ._errors import Failure
-from ._errors import TokenError as _TokenError
-from ._fetch import unforkable
-from ._hosts import DOLBY_HOSTS
-from ._hush import hushed
-from ._refusals import is_acceptance
-from ._token import AccessToken
+from ._core.auth import BaseAuth, missing_host, wrong_host
+from ._core.credentials import CredentialsSource, choose
+from ._core.endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL
+from ._core.errors import TokenError as _TokenError
+from ._core.hosts import DOLBY_HOSTS
+from ._core.refusals import is_acceptance
+from ._core.token import AccessToken
 
 try:
     import requests
@@ -41,12 +32,12 @@ except ImportError:
 
 import urllib3
 from requests.__version__ import __version__ as _requests_version
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.cookies import extract_cookies_to_jar
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, rewind_body, super_len
-from urllib3.util.ssl_ import create_urllib3_context
+from requests.utils import rewind_body, super_len
+
+from ._requests.sender import RequestsSender
 
 __all__ = ["DolbyAuth", "TokenError"]
 
@@ -56,14 +47,6 @@ _DRAIN_BYTES, _DRAIN_SECONDS = 1 << 16, 5.0
 
 # Beginnings of URLs that `__call__` looks for before it asks `_authority`; most users have one or two hosts.
 _CLEARED = 8
-
-_RETRYABLE = (
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    urllib3.exceptions.ProtocolError,
-    urllib3.exceptions.TimeoutError,
-)
 
 
 class TokenError(_TokenError, requests.RequestException):
@@ -128,7 +111,7 @@ class DolbyAuth(BaseAuth[str], AuthBase):
             allowed_hosts=allowed_hosts,
             timeout=timeout,
             host_library=f"requests/{_requests_version}",
-            send=_Sender(session),
+            send=RequestsSender(session),
             read_origin=_dialled,
             error=TokenError,
         )
@@ -367,141 +350,3 @@ def _take_cookies(request: requests.PreparedRequest, response: requests.Response
         extract_cookies_to_jar(jar, request, response.raw)
         request.headers.pop("Cookie", None)
         request.prepare_cookies(jar)
-
-
-class _Sender:
-    """Sends token requests: with a lent session, or one of its own for each."""
-
-    __slots__ = ("_session",)
-
-    def __init__(self, session: requests.Session | None) -> None:
-        self._session = session
-
-    def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        with hushed("requests", "urllib3"):
-            return self._post(request, seconds)
-
-    def _post(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        if self._session is not None:
-            return _send(self._session, request, seconds)
-        with _Session() as session, Cutoff(seconds) as cutoff:
-            session.trust_env = not request.is_plain
-            session.mount("https://", _Adapter(cutoff))
-            session.mount("http://", _Adapter(cutoff))
-            outcome = _send(session, request, seconds)
-            # What a connection that was shut looks like depends on where in the answer that was.
-            return no_answer(TimeoutError(), retryable=True) if cutoff.over else outcome
-
-    def __reduce__(self) -> tuple[type[_Sender], tuple[None]]:
-        if self._session is not None:
-            raise TypeError("a DolbyAuth with session= can't be pickled: the session belongs to this process")
-        return _Sender, (None,)
-
-
-def _send(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-    try:
-        return _post(session, request, seconds)
-    except requests.HTTPError as error:
-        # A lent session's hook raised for the status.
-        if error.response is None:
-            return no_answer(error, retryable=False)
-        answer = error.response
-        return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
-    except _RETRYABLE as error:
-        return no_answer(error, retryable=True)
-
-
-def _post(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse:
-    until = time.monotonic() + seconds
-    response = session.post(
-        request.url,
-        data=request.body,
-        headers=request.headers,
-        # An auth that does nothing: without one requests would look into .netrc, or take the session's own.
-        auth=_as_it_is,
-        allow_redirects=False,
-        stream=True,
-        timeout=seconds,
-    )
-    with response:
-        raw = response.raw
-        if response._content_consumed or not isinstance(raw, urllib3.BaseHTTPResponse):
-            body = response.content
-        else:
-            read = io.BytesIO()  # shows nothing of it in a rendering of this frame's locals
-            # A body that can't be decoded says nothing, but its status does.
-            with suppress(urllib3.exceptions.DecodeError):
-                while read.write(raw.read1(1 << 16, decode_content=True)):
-                    if read.tell() > MAX_BODY:
-                        break
-                    if time.monotonic() > until:
-                        raise requests.ReadTimeout("the answer came too slowly")
-            body = read.getvalue()
-        return TokenResponse(response.status_code, response.headers.get("Retry-After"), body)
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
-class _Session(requests.Session):
-    """Knows no redirects: even unfollowed, requests would read one's body, however long, to prepare the next request."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - whatever it is
-        return None
-
-
-class _Adapter(HTTPAdapter):
-    """
-    Connects with one TLS context for the whole process, and has its connections cut off in time.
-
-    requests' own adapter loads the CA bundle for each connection: tens of milliseconds that hold up all
-    threads, an event loop's among them.
-    """
-
-    def __init__(self, cutoff: Cutoff) -> None:
-        self._cutoff = cutoff
-        super().__init__()
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
-        connect = pool.ConnectionCls
-
-        def connect_watched(*args: Any, **kwargs: Any) -> Any:
-            connection: Any = connect(*args, **kwargs)
-            # `http.client.HTTPConnection.debuglevel` may be set for the whole process, and prints all headers.
-            connection.set_debuglevel(0)
-            self._cutoff.watch(lambda: connection.sock)
-            return connection
-
-        # Of this one pool, which lives as long as the token request.
-        pool.ConnectionCls = connect_watched  # type: ignore[assignment] # called, and nothing else
-        return pool
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        target, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return target, {"ssl_context": _tls_context(_ca_bundle())} if target["scheme"] == "https" else {}
-
-    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        # For the connection to a proxy that is itself behind https.
-        return super().proxy_manager_for(proxy, proxy_ssl_context=_tls_context(_ca_bundle()), **proxy_kwargs)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        # The context does it.
-        pass
-
-
-def _ca_bundle() -> str:
-    # The same names, in the same order, as in requests' own sessions.
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
-
-
-@functools.lru_cache(maxsize=1)
-def _tls_context(bundle: str) -> ssl.SSLContext:
-    is_folder = Path(bundle).is_dir()
-    with unforkable:
-        context = create_urllib3_context()
-        context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
-    return context

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import functools
 import gzip
 import itertools
 import json
@@ -29,13 +28,13 @@ import pytest
 import requests
 import trustme
 
-from dolby_auth_plugin import AccessToken, AppCredentials, DolbyAuthError, ScopeWarning, TokenError, _httpx_sender
-from dolby_auth_plugin._fetch import Fetcher
-from dolby_auth_plugin._source import TokenSource
+import dolby_auth_plugin
+from dolby_auth_plugin import AccessToken, AppCredentials, DolbyAuthError, ScopeWarning, TokenError
 from dolby_auth_plugin.sandbox import Sandbox
 
 from .drivers import Client, Driver
 from .fakes import FakeClock, HastyClock, wait_for_fetches
+from .internals import fresh_tls_contexts, rebuild, set_sandbox_clock, store_file
 from .servers import Received, Reply, Server, serving
 
 CLASSIC: dict[str, Any] = {"app_key": "an-app-key", "app_secret": "canary-secret"}
@@ -43,13 +42,7 @@ CLASSIC: dict[str, Any] = {"app_key": "an-app-key", "app_secret": "canary-secret
 
 def on_clock(auth: Any, clock: FakeClock | HastyClock) -> Any:
     """*auth*, living by *clock*."""
-    old = auth._source
-    fetcher = old._fetcher
-    auth._source = TokenSource(
-        Fetcher(fetcher.endpoint, fetcher.credentials, fetcher.send, fetcher.timeout, clock=clock, chance=lambda: 0.0),
-        old._error,
-    )
-    return auth
+    return rebuild(auth, clock=clock)
 
 
 def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
@@ -61,7 +54,7 @@ def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
 def rendered(error: BaseException) -> str:
     """The package's own frames that *error* came through, with their locals."""
     whole = traceback.TracebackException.from_exception(error, capture_locals=True)
-    package = str(Path(_httpx_sender.__file__).parent)
+    package = str(Path(dolby_auth_plugin.__file__).parent)
     whole.stack = traceback.StackSummary.from_list(
         [frame for frame in whole.stack if frame.filename.startswith(package)]
     )
@@ -168,7 +161,7 @@ class AuthContract:
     def test_a_token_is_renewed_ahead_of_its_end(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
         """By the time it would end, the next one is there: no 401 is seen."""
         clock = FakeClock()
-        sandbox._state.clock = clock.time
+        set_sandbox_clock(sandbox, clock.time)
         with self.driver.open(on_clock(auth_of_sandbox, clock)) as client:
             for _ in range(20):
                 assert client.get(f"{sandbox.url}/media/jobs").history == []
@@ -369,7 +362,7 @@ class AuthContract:
     def test_a_redirect_after_a_healed_401_is_followed(self, sandbox: Sandbox, client: Client) -> None:
         """On the way on the fresh token is used, so that no third is asked for."""
         client.get(f"{sandbox.url}/media/jobs")
-        sandbox._state.store("/dlb/out", b"sound")
+        store_file(sandbox, "/dlb/out", b"sound")
         sandbox.revoke_all()
 
         seen = client.get(f"{sandbox.url}/media/output?url=dlb://out")
@@ -743,7 +736,7 @@ class AuthContract:
 
     def test_a_renewal_that_succeeds_at_last_is_noticed(self, sandbox: Sandbox, api: Server) -> None:
         clock = FakeClock()
-        sandbox._state.clock = clock.time
+        set_sandbox_clock(sandbox, clock.time)
         auth = on_clock(self.auth(sandbox, api), clock)
 
         with self.driver.open(auth) as client:
@@ -791,8 +784,7 @@ class AuthContract:
     def trust(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have the library trust the CA in *bundle*, by its own variable in the environment."""
         monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-        fresh = functools.lru_cache(_httpx_sender._tls_context.__wrapped__)
-        monkeypatch.setattr(_httpx_sender, "_tls_context", fresh)
+        fresh_tls_contexts(monkeypatch)
 
     # Arguments
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from dolby_auth_plugin._credentials import AppCredentials
-from dolby_auth_plugin._endpoint import TokenEndpoint, TokenRequest, TokenResponse
-from dolby_auth_plugin._errors import Failure, TokenError
-from dolby_auth_plugin._fetch import Fetcher
-from dolby_auth_plugin._source import TokenSource
-from dolby_auth_plugin._token import Instant
+from dolby_auth_plugin._core.credentials import AppCredentials
+from dolby_auth_plugin._core.endpoint import TokenEndpoint, TokenRequest, TokenResponse
+from dolby_auth_plugin._core.errors import Failure, TokenError
+from dolby_auth_plugin._core.fetch import Fetcher
+from dolby_auth_plugin._core.source import TokenSource
+from dolby_auth_plugin._core.token import Instant
 
 KEY, SECRET = "an-app-key==", "an-app-secret"
 TOKEN_URL = "https://api.dolby.io/v1/auth/token"
@@ -83,19 +83,19 @@ class Gate:
 
     def __init__(self, app_key: str, app_secret: str) -> None:
         self._credentials = AppCredentials(app_key, app_secret)
-        self._opened = threading.Event()
+        self._releaseded = threading.Event()
         self.asked = threading.Semaphore(0)
 
     def __call__(self) -> AppCredentials:
         self.asked.release()
-        assert self._opened.wait(30), "the gate was never opened"
+        assert self._releaseded.wait(30), "the gate was never opened"
         return self._credentials
 
     def open(self) -> None:
-        self._opened.set()
+        self._releaseded.set()
 
     def close(self) -> None:
-        self._opened.clear()
+        self._releaseded.clear()
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -131,8 +131,8 @@ class ScriptedSender:
         self.life = life
         self.scope = scope
         self.log: list[tuple[TokenRequest, float]] = []
-        self._open = threading.Event()
-        self._open.set()
+        self._released = threading.Event()
+        self._released.set()
         self.arrived = threading.Semaphore(0)
 
     def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
@@ -140,7 +140,7 @@ class ScriptedSender:
         serial = len(self.log)
         outcome: Outcome | None = self.script.pop(0) if self.script else None
         self.arrived.release()
-        assert self._open.wait(10), "a held answer was never let go"
+        assert self._released.wait(10), "a held answer was never let go"
         while callable(outcome):
             outcome = outcome()
         if isinstance(outcome, Exception):
@@ -152,14 +152,22 @@ class ScriptedSender:
             members["scope"] = self.scope
         return answer(**members)
 
+    def close(self) -> None:
+        """Answers wait from now on."""
+        self._released.clear()
+
+    def open(self) -> None:
+        """Answers wait no longer."""
+        self._released.set()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Answers wait until the end of the block."""
-        self._open.clear()
+        self.close()
         try:
             yield
         finally:
-            self._open.set()
+            self.open()
 
     @property
     def count(self) -> int:

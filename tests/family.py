@@ -12,14 +12,17 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from dolby_auth_plugin import TokenError, _httpx_family, _httpx_sender, _pause
+from dolby_auth_plugin import TokenError
 from dolby_auth_plugin import httpx as httpx_adapter
 from dolby_auth_plugin import httpx2 as httpx2_adapter
+from dolby_auth_plugin._httpx import auth as httpx_auth
+from dolby_auth_plugin._httpx import waiting
 from dolby_auth_plugin.sandbox import Sandbox
 
 from .contract import CLASSIC, AuthContract, on_clock
 from .drivers import AsyncHttpxDriver
 from .fakes import FakeClock, Gate, in_threads, wait_for_fetches
+from .internals import authority, begin_fetch, httpx_tls_context
 from .servers import Received, Reply, Server
 
 
@@ -191,7 +194,7 @@ class FamilyContract(AuthContract):
         auth = self.auth(sandbox, allowed_hosts=["xn--bcher-kva.example"])
         request = self.driver.library.Request("GET", "https://bücher.example/")
 
-        assert auth._authority(request) == "xn--bcher-kva.example:443"
+        assert authority(auth, request) == "xn--bcher-kva.example:443"
 
     def test_a_lent_client_that_carries_a_dolby_auth_is_no_recursion(self, sandbox: Sandbox) -> None:
         with self.driver.library.Client() as lent:
@@ -221,7 +224,7 @@ class FamilyContract(AuthContract):
         """Making one holds up all threads, an event loop's among them."""
         create = self.driver.library.create_ssl_context
 
-        assert _httpx_sender._tls_context(create) is _httpx_sender._tls_context(create)
+        assert httpx_tls_context(create) is httpx_tls_context(create)
 
     def test_an_auth_of_the_other_library_is_told_at_the_first_call(self) -> None:
         adapters: dict[str, Any] = {"httpx": httpx2_adapter, "httpx2": httpx_adapter}
@@ -240,7 +243,7 @@ class FamilyContract(AuthContract):
         self, sandbox: Sandbox, seconds: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By size, and by time."""
-        monkeypatch.setattr(_httpx_family, "_DRAIN_SECONDS", seconds)
+        monkeypatch.setattr(httpx_auth, "_DRAIN_SECONDS", seconds)
         library = self.driver.library
 
         class Endless(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc, name-defined] # known at run time
@@ -394,9 +397,9 @@ class AsyncFamilyContract(FamilyContract):
         auth = self.auth(sandbox)
 
         async def main() -> None:
-            wait = next(auth._source.steps(None, None))
+            wait = begin_fetch(auth)
             with anyio.move_on_after(0.001):
-                await _pause.pause(Spy(wait, wakers))  # type: ignore[arg-type] # stands in for a Wait
+                await waiting.pause(Spy(wait, wakers))  # type: ignore[arg-type] # stands in for a Wait
             wakers[0]()
             await anyio.sleep(0.01)
 

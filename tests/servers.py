@@ -127,13 +127,13 @@ class Server:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = QuietServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.hung_up = self._server.hung_up
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.hung_up = self.server.hung_up
         if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self._ended = threading.Event()
-        self.host = f"127.0.0.1:{self._server.server_port}"
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.ended = threading.Event()
+        self.host = f"127.0.0.1:{self.server.server_port}"
         self.url = f"{'http' if tls is None else 'https'}://{self.host}"
 
     def write(self, stream: BufferedIOBase, data: bytes, drip: float) -> None:
@@ -143,7 +143,7 @@ class Server:
                 return
             for byte in data:
                 stream.write(bytes([byte]))
-                if self._ended.wait(drip):
+                if self.ended.wait(drip):
                     return
 
     def refuse_old_tokens(self) -> None:
@@ -260,16 +260,16 @@ class Wire:
                 with suppress(OSError):  # the client may have given up
                     self.wfile.write(outer.answers.pop(0) if outer.answers else outer.otherwise)
 
-        self._server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        self.server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
         self.url = f"http://{self.host}"
 
 
 @contextmanager
 def wired() -> Iterator[Wire]:
     wire = Wire()
-    with _running(wire._server):
+    with _running(wire.server):
         yield wire
 
 
@@ -287,11 +287,11 @@ def proxying() -> Iterator[Proxy]:
 
 @contextmanager
 def _serving(server: ServerT) -> Iterator[ServerT]:
-    with _running(server._server):
+    with _running(server.server):
         try:
             yield server
         finally:
-            server._ended.set()
+            server.ended.set()
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What every adapter shares. Nothing in this folder imports an HTTP library."""

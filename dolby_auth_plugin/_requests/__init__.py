@@ -1,0 +1,1 @@
+"""How the adapter of requests sends a token request."""

@@ -1,0 +1,82 @@
+"""
+The connections of a token request: one TLS context for the process, and an end in time.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.util.ssl_ import create_urllib3_context
+
+from .._core.cutoff import Cutoff
+from .._core.fetch import unforkable
+
+
+class TokenSession(requests.Session):
+    """Knows no redirects: even unfollowed, requests would read one's body, however long, to prepare the next request."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - whatever it is
+        return None
+
+
+class TokenAdapter(HTTPAdapter):
+    """
+    Connects with one TLS context for the whole process, and has its connections cut off in time.
+
+    requests' own adapter loads the CA bundle for each connection: tens of milliseconds that hold up all
+    threads, an event loop's among them.
+    """
+
+    def __init__(self, cutoff: Cutoff) -> None:
+        self._cutoff = cutoff
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        connect = pool.ConnectionCls
+
+        def connect_watched(*args: Any, **kwargs: Any) -> Any:
+            connection: Any = connect(*args, **kwargs)
+            # `http.client.HTTPConnection.debuglevel` may be set for the whole process, and prints all headers.
+            connection.set_debuglevel(0)
+            self._cutoff.watch(lambda: connection.sock)
+            return connection
+
+        # Of this one pool, which lives as long as the token request.
+        pool.ConnectionCls = connect_watched  # type: ignore[assignment] # called, and nothing else
+        return pool
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        target, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return target, {"ssl_context": tls_context(ca_bundle())} if target["scheme"] == "https" else {}
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        # For the connection to a proxy that is itself behind https.
+        return super().proxy_manager_for(proxy, proxy_ssl_context=tls_context(ca_bundle()), **proxy_kwargs)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        # The context does it.
+        pass
+
+
+def ca_bundle() -> str:
+    # The same names, in the same order, as in requests' own sessions.
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
+
+
+@functools.lru_cache(maxsize=1)
+def tls_context(bundle: str) -> ssl.SSLContext:
+    is_folder = Path(bundle).is_dir()
+    with unforkable:
+        context = create_urllib3_context()
+        context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+    return context

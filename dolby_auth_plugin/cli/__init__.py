@@ -1,0 +1,178 @@
+"""The command `dolby-auth`: what a person sees. Started by its entry point or with `python -m dolby_auth_plugin`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .._core.errors import TokenError
+from .._core.version import __version__
+
+try:
+    import click
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
+    from rich.table import Table
+except ImportError as error:
+    _missing = (error.name or "click").partition(".")[0]
+    raise ImportError(f"the command dolby-auth needs {_missing}: pip install 'dolby-auth-plugin[cli]'") from None
+
+if TYPE_CHECKING:
+    from .demonstration import Trial
+
+# Failures told one by one after the table; more are only counted.
+_FAILURES_TOLD = 5
+
+# Columns without a terminal: what fits into a log, and wide enough for the table.
+_WIDTH = 100
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dolby-auth")
+def main() -> None:
+    """Authentication for the Dolby.io REST APIs, tried out."""
+
+
+@main.command()
+@click.option("--live", is_flag=True, help="Obtain a real token, with credentials from the environment, instead.")
+@click.option("--seconds", type=click.FloatRange(1, 60), default=8.0, hidden=True)
+@click.pass_context
+def demo(context: click.Context, live: bool, seconds: float) -> None:
+    """
+    Run the whole main job against a Dolby.io on loopback.
+
+    With each of requests, httpx, httpx async and httpx2: uploads, jobs, downloads and Monitor reads, on tokens that
+    live three seconds, all of them revoked half way. The exit status is 1 if a call fails, or a token reaches storage.
+    """
+    console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False)
+    if live:
+        context.exit(_live(console))
+    try:
+        from . import demonstration
+    except ImportError as error:
+        missing = (error.name or "all extras").partition(".")[0]
+        raise click.ClickException(f"the demo needs {missing}: pip install 'dolby-auth-plugin[all]'") from None
+    # All of it is on loopback, where a proxy of the environment can't reach it. The small letters go first everywhere.
+    os.environ["no_proxy"] = "127.0.0.1"
+    trials = demonstration.trials(seconds)
+    run(console, trials, seconds)
+    context.exit(report(console, trials))
+
+
+def run(console: Console, trials: list[Trial], seconds: float) -> None:
+    """Run the trials side by side, and show how far they are."""
+    threads = [threading.Thread(target=trial.run, daemon=True) for trial in trials]
+    for thread in threads:
+        thread.start()
+    try:
+        if console.is_terminal:
+            _show_progress(console, trials, threads)
+        else:
+            for trial in trials:
+                console.print(f"{trial.name}: at work for {seconds:g} s")
+            for trial, thread in zip(trials, threads, strict=True):
+                thread.join()
+                console.print(f"{trial.name}: {trial.calls} calls, {trial.token_requests} token requests")
+    finally:
+        # After a KeyboardInterrupt they are still at it.
+        for trial in trials:
+            trial.stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def _show_progress(console: Console, trials: list[Trial], threads: list[threading.Thread]) -> None:
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.fields[told]}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars: list[TaskID] = [progress.add_task(trial.name, total=trial.seconds, told="") for trial in trials]
+        working = True
+        while working:
+            working = any(thread.is_alive() for thread in threads)
+            for bar, trial in zip(bars, trials, strict=True):
+                told = f"{trial.calls:>4} calls, {trial.token_requests} tokens"
+                progress.update(bar, completed=progress.tasks[bar].elapsed, told=told)
+            time.sleep(0.1)
+
+
+def report(console: Console, trials: list[Trial]) -> int:
+    """Print the table and what it means. Returns the exit status."""
+    table = Table(title="One auth object per client, tokens of 3 s, all revoked half way")
+    table.add_column("client")
+    for heading in ("calls", "token\nrequests", "renewed\nahead", "401s\nhealed", "storage got\na token", "failures"):
+        table.add_column(heading, justify="right")
+    rows = [
+        (
+            trial.name,
+            trial.calls,
+            trial.token_requests,
+            trial.renewed_ahead,
+            trial.healed,
+            trial.storage_leaks,
+            len(trial.failures),
+        )
+        for trial in trials
+    ]
+    total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
+    for name, *numbers, leaks, failures in (*rows, total):
+        table.add_row(
+            str(name),
+            *map(str, numbers),
+            _must_be_zero(leaks),
+            _must_be_zero(failures),
+            end_section=name == rows[-1][0],
+        )
+    console.print(table)
+    told = [f"{trial.name}: {failure}" for trial in trials for failure in trial.failures]
+    for line in told[:_FAILURES_TOLD]:
+        console.print(line, markup=False, style="red", soft_wrap=True)
+    if len(told) > _FAILURES_TOLD:
+        console.print(f"... and {len(told) - _FAILURES_TOLD} more")
+    *_, leaks, failures = total
+    if leaks or failures:
+        console.print(
+            f"Not good. Failures: {failures}; requests that reached storage with a token: {leaks}.", style="bold red"
+        )
+        return 1
+    console.print("All calls were answered, and no token reached storage.", style="green")
+    return 0
+
+
+def _must_be_zero(number: Any) -> str:
+    return f"[bold red]{number}[/]" if number else "[green]0[/]"
+
+
+def _live(console: Console) -> int:
+    """Obtain a real token and say so, or explain what failed. Returns the exit status."""
+    try:
+        library, auth = live_auth()
+        with console.status("Asking for a token ..."):
+            token = auth.token()
+    except (TokenError, ImportError, TypeError, ValueError) as error:
+        console.print(str(error), markup=False, style="red", soft_wrap=True)
+        return 1
+    left = (token.expires_at - datetime.now(UTC)).total_seconds()
+    scope = "unrestricted (the answer names none)" if token.scope is None else " ".join(sorted(token.scope)) or "none"
+    console.print(f"Obtained an API token with {library}.", style="green")
+    console.print(
+        f"It lives {left:.0f} s more, until {token.expires_at:%Y-%m-%d %H:%M:%S} UTC; scopes: {scope}.",
+        markup=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def live_auth() -> tuple[str, Any]:
+    """An auth object of the first host library that is installed, with credentials from the environment."""
+    for library in ("requests", "httpx", "httpx2"):
+        try:
+            adapter = importlib.import_module(f"dolby_auth_plugin.{library}")
+        except ImportError:
+            continue
+        return library, adapter.DolbyAuth()
+    raise ImportError(
+        "no HTTP library is installed: pip install 'dolby-auth-plugin[requests]', or [httpx], or [httpx2]"
+    )

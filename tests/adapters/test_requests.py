@@ -1,0 +1,531 @@
+"""requests: the contract, and what only requests has."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import requests_mock
+import responses
+import trustme
+from requests.adapters import HTTPAdapter
+
+from dolby_auth_plugin import TokenError
+from dolby_auth_plugin import requests as adapter
+from dolby_auth_plugin._core.cutoff import Cutoff
+from dolby_auth_plugin._core.endpoint import TokenResponse
+from dolby_auth_plugin._requests import connections
+from dolby_auth_plugin.requests import DolbyAuth
+from dolby_auth_plugin.sandbox import Sandbox
+
+from ..contract import CLASSIC, AuthContract, on_clock, server_context
+from ..drivers import RequestsDriver
+from ..fakes import FakeClock
+from ..internals import authority, forget_tls_contexts, remembered_origins, send_with, set_token, source_of
+from ..servers import Received, Reply, Server, serving
+
+DOLBY = "https://api.dolby.com/media/jobs"
+TOKEN_URL = "https://api.dolby.io/v1/auth/token"
+
+
+class TestRequests(AuthContract):
+    driver = RequestsDriver("requests")
+
+    def as_told(self, history: list[int]) -> list[int]:
+        # requests writes its own list of redirects over `history`, once there is one.
+        return [status for status in history if status != 401]
+
+    def trust(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+
+    def session(self, sandbox: Sandbox, *allowed: Server, **options: Any) -> requests.Session:
+        session = requests.Session()
+        session.auth = self.auth(sandbox, *allowed, **options)
+        return session
+
+    # The retry
+
+    def test_the_callers_hooks_see_the_final_answer(self, sandbox: Sandbox) -> None:
+        """So that a hook that raises for the status does not raise for what is healed."""
+        seen: list[int] = []
+
+        def hook(response: requests.Response, **kwargs: Any) -> None:
+            seen.append(response.status_code)
+            response.raise_for_status()
+
+        with self.session(sandbox) as session:
+            session.hooks["response"].append(hook)
+            session.get(f"{sandbox.url}/media/jobs")
+            sandbox.revoke_all()
+            session.get(f"{sandbox.url}/media/jobs")
+
+        assert seen == [200, 200]
+
+    def test_the_hook_comes_before_those_that_are_there_already(self, sandbox: Sandbox) -> None:
+        """As when a caller authorizes a prepared request by hand."""
+        theirs = requests.Request("GET", f"{sandbox.url}/media/jobs", hooks={"response": lambda *_, **__: None})
+        prepared = theirs.prepare()
+        [their_hook] = prepared.hooks["response"]
+
+        self.auth(sandbox)(prepared)
+
+        assert len(prepared.hooks["response"]) == 2
+        assert prepared.hooks["response"][1] is their_hook
+
+    def test_the_retry_keeps_the_calls_own_arguments(self, sandbox: Sandbox) -> None:
+        calls: list[dict[str, Any]] = []
+
+        class Recording(HTTPAdapter):
+            def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override] # the rest in one
+                calls.append(kwargs)
+                return super().send(request, **{**kwargs, "cert": None, "verify": True})
+
+        with self.session(sandbox) as session:
+            session.mount("http://", Recording())
+            sandbox.refuse_tokens = True
+            session.get(
+                f"{sandbox.url}/media/jobs",
+                timeout=(3, 7),
+                verify="bundle",
+                cert="mine",
+                stream=True,
+                proxies={"x": "y"},
+            ).close()
+
+        first, second = calls
+        assert first == second
+        assert ((3, 7), "bundle", "mine", True) == tuple(
+            second[name] for name in ("timeout", "verify", "cert", "stream")
+        )
+        assert second["proxies"]["x"] == "y"
+
+    def test_a_pool_of_one_connection_is_enough(self, sandbox: Sandbox) -> None:
+        """The refused response lets its connection go before the retry wants one."""
+        with self.session(sandbox) as session:
+            session.mount("http://", HTTPAdapter(pool_maxsize=1, pool_block=True))
+            session.get(f"{sandbox.url}/media/jobs")
+            sandbox.revoke_all()
+
+            response = session.get(f"{sandbox.url}/media/jobs", timeout=10)
+
+        assert response.status_code == 200
+
+    def test_the_connection_of_a_refused_response_is_used_again(self, sandbox: Sandbox, api: Server) -> None:
+        api.refuse_old_tokens()
+        with self.session(sandbox, api) as session:
+            session.get(api.url)
+
+        assert len(api.log) == 2
+        assert len({received.port for received in api.log}) == 1
+
+    def test_a_streamed_call_is_healed_and_its_body_left_unread(self, sandbox: Sandbox, api: Server) -> None:
+        api.refuse_old_tokens()
+        with (
+            self.session(sandbox, api) as session,
+            session.get(api.url, stream=True) as response,
+        ):
+            assert [401] == [refused.status_code for refused in response.history]
+            assert response.raw.read() == b"ok"
+
+    def test_a_file_is_rewound_to_where_it_stood(self, sandbox: Sandbox, api: Server) -> None:
+        api.refuse_old_tokens()
+        file = io.BytesIO(b"skipped|the rest")
+        file.seek(8)
+
+        with self.session(sandbox, api) as session:
+            assert session.put(api.url, data=file, timeout=10).status_code == 200
+
+        assert [b"the rest"] * 2 == [received.body for received in api.log]
+
+    def test_a_pipe_is_not_resent(self, sandbox: Sandbox, api: Server) -> None:
+        api.refuse_old_tokens()
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(b"once")
+        with os.fdopen(reader, "rb") as body, self.session(sandbox, api) as session:
+            assert session.put(api.url, data=body, timeout=10).status_code == 401
+
+        assert [b"once"] == [received.body for received in api.log]
+
+    def test_a_file_closed_in_between_is_not_resent(self, sandbox: Sandbox, api: Server) -> None:
+        file = io.BytesIO(b"content")
+
+        class Closing(HTTPAdapter):
+            def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override] # the rest in one
+                response = super().send(request, **kwargs)
+                file.close()
+                return response
+
+        api.answer = lambda _: Reply(401)
+        with self.session(sandbox, api) as session:
+            session.mount("http://", Closing())
+            assert session.put(api.url, data=file, timeout=10).status_code == 401
+
+        assert len(api.log) == 1
+
+    def test_a_request_may_be_sent_many_times(self, sandbox: Sandbox) -> None:
+        """One hook, and no state on it."""
+        with self.session(sandbox) as session:
+            prepared = session.prepare_request(requests.Request("GET", f"{sandbox.url}/media/jobs"))
+            auth: Any = session.auth
+            auth(auth(prepared))
+            assert len(prepared.hooks["response"]) == 1
+            for _ in range(3):
+                assert session.send(prepared).status_code == 200
+                sandbox.revoke_all()
+
+        assert sandbox.token_requests == 3
+
+    def test_a_request_sent_again_after_a_foreign_hop_is_still_healed(
+        self, sandbox: Sandbox, api: Server, other: Server
+    ) -> None:
+        """What keeps the token from coming back is set on the hop, not on the caller's request."""
+        api.answer = lambda _: Reply(302, {"Location": f"{other.url}/there"})
+        other.answer = lambda _: Reply(302, {"Location": f"{other.url}/further"})
+        other.answer = lambda received: (
+            Reply() if received.path == "/further" else Reply(302, {"Location": f"{other.url}/further"})
+        )
+        with self.session(sandbox, api) as session:
+            prepared = session.prepare_request(requests.Request("GET", api.url))
+            session.send(prepared)
+            api.refuse_old_tokens()
+
+            response = session.send(prepared)
+
+        assert (response.status_code, [r.status_code for r in response.history]) == (200, [401])
+
+    def test_a_header_that_is_not_ours_is_not_healed(self, sandbox: Sandbox) -> None:
+        with self.session(sandbox) as session:
+            prepared = session.prepare_request(requests.Request("GET", f"{sandbox.url}/media/jobs"))
+            prepared.headers["Authorization"] = "Bearer own"
+
+            response = session.send(prepared)
+
+        assert (response.status_code, response.history, sandbox.token_requests) == (401, [], 1)
+
+    def test_without_a_connection_the_401_goes_back(self) -> None:
+        """Mocks, and answers from a cache."""
+
+        class Cache(HTTPAdapter):
+            def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override] # the rest in one
+                response = requests.Response()
+                response.status_code, response.request, response.raw = 401, request, io.BytesIO()
+                return response
+
+        with lent_session(token_answer) as sender, requests.Session() as session:
+            session.mount("https://", Cache())
+            response = session.get(DOLBY, auth=DolbyAuth(**CLASSIC, session=sender))
+
+        assert response.status_code == 401
+
+    def test_a_refusal_that_drips_is_not_waited_for(
+        self, sandbox: Sandbox, api: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(adapter, "_DRAIN_SECONDS", 0.05)
+        first: list[Received] = []
+
+        def answer(received: Received) -> Reply:
+            first.append(received)
+            if len(first) > 1:
+                return Reply()
+            return Reply(raw=b"HTTP/1.1 401 X\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000, drip=0.02)
+
+        api.answer = answer
+        with self.session(sandbox, api) as session:
+            assert session.get(api.url, timeout=10).status_code == 200
+
+    def test_a_redirect_to_the_token_endpoint_carries_no_token_after_a_healed_401_either(self, api: Server) -> None:
+        def answer(received: Received) -> Reply:
+            if received.method == "POST":
+                return Reply(body=f'{{"access_token":"token-{len(api.log)}"}}'.encode())
+            if received.path == "/job":
+                return Reply(401) if received.token == "Bearer token-1" else Reply(302, {"Location": "/token"})
+            return Reply()
+
+        api.answer = answer
+        auth = DolbyAuth(**CLASSIC, token_url=f"{api.url}/token", allowed_hosts=[api.host])
+        with self.driver.open(auth) as client:
+            seen = client.get(f"{api.url}/job")
+
+        assert [302] == seen.history
+        assert ("GET", "/token", None) == (api.log[-1].method, api.log[-1].path, api.log[-1].token)
+
+    def test_a_cookie_header_of_the_callers_own_is_left_alone(self, sandbox: Sandbox, api: Server) -> None:
+        api.answer = lambda _: Reply(401, {"Set-Cookie": "a=new; Path=/"})
+
+        with self.session(sandbox, api) as session:
+            session.get(api.url, headers={"Cookie": "mine=1"})
+
+        assert ["mine=1"] * 2 == [received.headers["Cookie"] for received in api.log]
+
+    # .netrc
+
+    @pytest.fixture
+    def netrc(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "netrc"
+        path.write_text("machine 127.0.0.1 login user password pass\nmachine api.dolby.io login user password pass\n")
+        monkeypatch.setenv("NETRC", str(path))
+
+    @pytest.mark.usefixtures("netrc")
+    def test_netrc_does_not_replace_the_basic_credentials(self, sandbox: Sandbox) -> None:
+        with self.session(sandbox) as session:
+            assert session.get(f"{sandbox.url}/media/jobs").status_code == 200
+
+        assert [sandbox.app_key] == [record.app_key for record in sandbox.token_log]
+
+    @pytest.mark.usefixtures("netrc")
+    def test_what_netrc_puts_on_a_redirected_request_is_not_our_token(
+        self, sandbox: Sandbox, api: Server, other: Server
+    ) -> None:
+        """An allowed host's 401 to it brings no retry."""
+        api.answer = lambda _: Reply(302, {"Location": f"{other.url}/there"})
+        other.answer = lambda _: Reply(401)
+
+        with self.session(sandbox, api, other) as session:
+            response = session.get(api.url)
+
+        assert (response.status_code, len(other.log)) == (401, 1)
+        assert other.log[0].token is not None
+        assert other.log[0].token.startswith("Basic ")
+
+    # Pickles
+
+    def test_a_pickled_response_holds_no_secret(self, sandbox: Sandbox) -> None:
+        """HTTP caches and job queues pickle them, and follow the request's hooks."""
+        with self.session(sandbox) as session:
+            data = pickle.dumps(session.get(f"{sandbox.url}/media/jobs"))
+
+        assert sandbox.app_secret.encode() not in data
+
+    def test_the_hook_of_an_unpickled_request_does_nothing(self, sandbox: Sandbox) -> None:
+        with self.session(sandbox) as session:
+            prepared = session.prepare_request(requests.Request("GET", f"{sandbox.url}/media/jobs"))
+        sandbox.revoke_all()
+
+        with requests.Session() as plain:
+            assert plain.send(pickle.loads(pickle.dumps(prepared))).status_code == 401
+
+    def test_a_session_that_is_pickled_takes_the_auth_along(self, sandbox: Sandbox) -> None:
+        with self.session(sandbox) as session:
+            copied = pickle.loads(pickle.dumps(session))
+
+        with copied:
+            assert copied.get(f"{sandbox.url}/media/jobs").status_code == 200
+
+    # TLS
+
+    def test_a_folder_is_a_ca_bundle_too(self, tmp_path: Path) -> None:
+        """Certificates in it are looked up by a hash in their names; none of this is there."""
+        assert connections.tls_context(str(tmp_path)).get_ca_certs() == []
+
+    def test_a_proxy_behind_https_is_verified_with_the_same_bundle(self) -> None:
+        manager = connections.TokenAdapter(Cutoff(1)).proxy_manager_for("https://localhost:1")
+
+        assert manager.proxy_config.ssl_context is connections.tls_context(connections.ca_bundle())
+
+    def test_one_tls_context_serves_all(
+        self, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Loading a CA bundle holds up all threads."""
+        bundle = tmp_path / "ca.pem"
+        authority.cert_pem.write_to_path(str(bundle))
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        monkeypatch.setenv("CURL_CA_BUNDLE", str(bundle))
+        forget_tls_contexts()
+
+        with serving(server_context(authority)) as server:
+            server.answer = lambda _: Reply(body=b'{"access_token":"abc"}')
+            for _ in range(3):
+                DolbyAuth(**CLASSIC, token_url=f"{server.url}/token").token()
+
+        assert connections.tls_context.cache_info().misses == 1
+
+    # Lent sessions
+
+    def test_a_lent_session_that_carries_a_dolby_auth_is_no_recursion(self, sandbox: Sandbox) -> None:
+        with requests.Session() as lent:
+            auth = DolbyAuth(**sandbox.options, session=lent)
+            lent.auth = auth
+
+            assert auth.token().value
+            assert lent.get(f"{sandbox.url}/media/jobs").status_code == 200
+
+    @pytest.mark.parametrize("status", [401, 503])
+    def test_a_lent_sessions_hook_that_raises_for_the_status_hides_it_not(self, sandbox: Sandbox, status: int) -> None:
+        sandbox.fail_token_requests(status=status, times=9)
+        with requests.Session() as lent:
+            lent.hooks["response"].append(lambda response, **_: response.raise_for_status())
+            auth = on_clock(DolbyAuth(**sandbox.options, session=lent), FakeClock())
+
+            with pytest.raises(TokenError) as caught:
+                auth.token()
+
+        assert (status, status == 503) == (caught.value.status_code, caught.value.retryable)
+
+    def test_a_lent_sessions_error_without_an_answer_is_final(self, sandbox: Sandbox) -> None:
+        def hook(response: requests.Response, **kwargs: Any) -> None:
+            raise requests.HTTPError("canary")
+
+        with requests.Session() as lent:
+            lent.hooks["response"].append(hook)
+
+            with pytest.raises(TokenError, match="HTTPError") as caught:
+                DolbyAuth(**sandbox.options, session=lent).token()
+
+        assert "canary" not in str(caught.value)
+        assert not caught.value.retryable
+
+    def test_a_lent_session_whose_hook_reads_the_answer_serves_as_well(self, sandbox: Sandbox) -> None:
+        with requests.Session() as lent:
+            lent.hooks["response"].append(lambda response, **_: response.content and None)
+
+            assert DolbyAuth(**sandbox.options, session=lent).token().value
+
+    # Test libraries
+
+    def test_requests_mock_sees_the_token_request(self) -> None:
+        with requests_mock.Mocker() as mock:
+            mock.post(TOKEN_URL, json={"access_token": "abc"})
+            mock.get(DOLBY, json={"jobs": []}, request_headers={"Authorization": "Bearer abc"})
+
+            assert requests.get(DOLBY, auth=DolbyAuth(**CLASSIC), timeout=5).status_code == 200
+
+        assert [request.method for request in mock.request_history] == ["POST", "GET"]
+
+    def test_responses_sees_the_token_request(self) -> None:
+        with responses.RequestsMock() as mock:
+            mock.post(TOKEN_URL, json={"access_token": "abc"})
+            mock.get(DOLBY, json={"jobs": []})
+
+            assert requests.get(DOLBY, auth=DolbyAuth(**CLASSIC), timeout=5).status_code == 200
+
+            assert mock.calls[1].request.headers["Authorization"] == "Bearer abc"
+
+    def test_a_401_is_healed_with_requests_mock(self) -> None:
+        with requests_mock.Mocker() as mock:
+            mock.post(TOKEN_URL, [{"json": {"access_token": "one"}}, {"json": {"access_token": "two"}}])
+            mock.get(DOLBY, status_code=401, request_headers={"Authorization": "Bearer one"})
+            mock.get(DOLBY, request_headers={"Authorization": "Bearer two"})
+            with requests.Session() as session:
+                adapter_of_mock = requests_mock.Adapter()
+                adapter_of_mock.register_uri("GET", DOLBY, [{"status_code": 401}, {"status_code": 200}])
+                session.auth = DolbyAuth(**CLASSIC)
+                token = session.auth.token()
+                mock.stop()
+                session.mount("https://", adapter_of_mock)
+                set_token(source_of(session.auth), None)
+                with lent_session(token_answer) as sender:
+                    session.auth = DolbyAuth(**CLASSIC, session=sender)
+                    response = session.get(DOLBY)
+
+        assert token.value == "one"
+        assert (response.status_code, [r.status_code for r in response.history]) == (200, [401])
+
+    def test_with_requests_mock_too_the_token_does_not_come_back_after_a_foreign_hop(self) -> None:
+        """Its requests are stand-ins, which pass on nothing that is set on them."""
+        mock = requests_mock.Adapter()
+        mock.register_uri("GET", DOLBY, status_code=302, headers={"Location": "https://evil.test/"})
+        mock.register_uri("GET", "https://evil.test/", status_code=302, headers={"Location": "https://api.dolby.com/b"})
+        back = mock.register_uri("GET", "https://api.dolby.com/b", status_code=401)
+        with lent_session(token_answer) as sender, requests.Session() as session:
+            session.mount("https://", mock)
+            session.auth = DolbyAuth(**CLASSIC, session=sender)
+
+            response = session.get(DOLBY)
+
+        assert (response.status_code, back.call_count) == (401, 1)
+
+
+def token_answer() -> tuple[int, bytes]:
+    return 200, b'{"access_token":"abc"}'
+
+
+def lent_session(answer: Any) -> requests.Session:
+    session: requests.Session = TestRequests.driver.lend(answer, [])["session"]
+    return session
+
+
+def test_a_session_used_on_its_own_looks_for_no_auth_in_a_url_it_cannot_read() -> None:
+    """Not prepared by requests, as custom schemes' URLs are: passed through untouched."""
+    request = requests.PreparedRequest()
+    request.prepare(method="GET", url="mailto:someone@example.com")
+
+    assert DolbyAuth(**CLASSIC)(request).headers == {}
+
+
+def test_a_url_without_a_path_is_read_whole() -> None:
+    """As a caller may set it on a prepared request."""
+    request = requests.Request("GET", DOLBY).prepare()
+    request.url = "https://api.dolby.comx"
+
+    assert "Authorization" not in DolbyAuth(**CLASSIC)(request).headers
+
+
+# Which URLs are known to be allowed, remembered by how they begin
+
+
+def handed_out(auth: DolbyAuth, url: str) -> bool:
+    return "Authorization" in auth(requests.Request("GET", url).prepare()).headers
+
+
+@pytest.fixture
+def with_token() -> DolbyAuth:
+    auth = DolbyAuth("key", "secret", allowed_hosts=["api.dolby.com", "*.example.com"])
+    send_with(auth, lambda *_: TokenResponse(200, None, b'{"access_token":"abc"}'))
+    auth.token()
+    return auth
+
+
+@pytest.mark.parametrize("rest", [".evil.test/", "@evil.test/", ":8443/", "x/"])
+def test_what_only_begins_like_a_url_that_had_the_token_gets_none(with_token: DolbyAuth, rest: str) -> None:
+    assert handed_out(with_token, "https://api.dolby.com/")
+    assert handed_out(with_token, "https://api.dolby.com/media/jobs")
+
+    assert not handed_out(with_token, f"https://api.dolby.com{rest}")
+
+
+def test_any_number_of_allowed_hosts_is_served_and_a_few_remembered(with_token: DolbyAuth) -> None:
+    urls = [f"https://{number}.example.com/" for number in range(50)]
+
+    assert all(handed_out(with_token, url) for url in [*urls, *urls])
+    assert len(remembered_origins(with_token)) == 8
+
+
+def test_a_token_endpoint_on_an_allowed_host_is_asked_about_each_time() -> None:
+    """Its path decides, so no beginning of its URL is remembered."""
+    auth = DolbyAuth("key", "secret", token_url="https://api.dolby.com/v1/auth/token")
+    send_with(auth, lambda *_: TokenResponse(200, None, b'{"access_token":"abc"}'))
+
+    assert handed_out(auth, "https://api.dolby.com/media/jobs")
+    assert not handed_out(auth, "https://api.dolby.com/v1/auth/token")
+
+
+def test_a_pickled_auth_does_not_tell_what_was_met(with_token: DolbyAuth) -> None:
+    """By no auth object: all that have the same hosts share what is remembered of origins."""
+    twin = DolbyAuth("key", "secret", allowed_hosts=["api.dolby.com", "*.example.com"])
+    assert handed_out(with_token, "https://user:password@met.example.com/")
+
+    pickled = pickle.dumps(twin)
+
+    assert b"met.example" not in pickled
+    assert not any("password" in beginning for beginning in remembered_origins(with_token))
+
+
+def test_a_copied_auth_has_met_nothing(with_token: DolbyAuth) -> None:
+    assert handed_out(with_token, "https://met.example.com/")
+    assert any("met.example" in beginning for beginning in remembered_origins(with_token))
+
+    assert remembered_origins(copy.copy(with_token)) == ()
+
+
+def test_an_unpickled_auth_knows_its_hosts() -> None:
+    copied = pickle.loads(pickle.dumps(DolbyAuth("key", "secret", allowed_hosts=["*.example.com"])))
+
+    assert authority(copied, "https://a.example.com/") == "a.example.com:443"
+    assert authority(copied, "https://api.dolby.com/") is None

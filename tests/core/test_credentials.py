@@ -1,0 +1,164 @@
+"""Where the app key and secret come from, and what they may be."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+
+import pytest
+
+from dolby_auth_plugin import AppCredentials
+from dolby_auth_plugin._core.credentials import choose
+
+NAMES = ("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET", "APP_KEY", "APP_SECRET")
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_arguments_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, DOLBYIO_APP_KEY="ek", DOLBYIO_APP_SECRET="es")
+
+    assert AppCredentials("k", "s") == choose("k", "s", None)
+
+
+def test_dolbyio_names_come_before_the_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, DOLBYIO_APP_KEY="k1", DOLBYIO_APP_SECRET="s1", APP_KEY="k2", APP_SECRET="s2")
+
+    assert AppCredentials("k1", "s1") == choose(None, None, None)
+
+
+def test_the_short_names_are_read_where_the_others_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, APP_KEY="k2", APP_SECRET="s2")
+
+    assert AppCredentials("k2", "s2") == choose(None, None, None)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"DOLBYIO_APP_KEY": "k1", "APP_SECRET": "s2"},
+        {"APP_KEY": "k2", "DOLBYIO_APP_SECRET": "s1"},
+        {"DOLBYIO_APP_KEY": "", "DOLBYIO_APP_SECRET": ""},
+    ],
+)
+def test_without_a_whole_pair_all_names_are_told(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """A key of one pair is never put to the secret of another."""
+    given(monkeypatch, **environment)
+
+    complaint = choose(None, None, None)
+
+    assert isinstance(complaint, ValueError)
+    assert all(name in str(complaint) for name in NAMES)
+
+
+def test_a_half_set_pair_gives_way_to_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, DOLBYIO_APP_KEY="k1", APP_KEY="k2", APP_SECRET="s2")
+
+    assert AppCredentials("k2", "s2") == choose(None, None, None)
+
+
+def test_a_key_alone_takes_its_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, APP_SECRET="s2")
+
+    assert AppCredentials("k", "s2") == choose("k", None, None)
+
+
+def test_a_secret_alone_takes_its_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, DOLBYIO_APP_KEY="k1")
+
+    assert AppCredentials("k1", "s") == choose(None, "s", None)
+
+
+@pytest.mark.parametrize(("key", "secret"), [("k", None), (None, "s")])
+def test_half_of_the_arguments_and_nothing_in_the_environment(key: str | None, secret: str | None) -> None:
+    assert isinstance(choose(key, secret, None), ValueError)
+
+
+def test_an_empty_argument_is_not_replaced_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty is a value, and a bad one."""
+    given(monkeypatch, APP_KEY="k2", APP_SECRET="s2")
+
+    assert isinstance(choose("", "s", None), ValueError)
+
+
+def test_a_callable_is_kept_unasked() -> None:
+    def credentials() -> AppCredentials:
+        raise AssertionError
+
+    assert credentials is choose(None, None, credentials)
+
+
+@pytest.mark.parametrize(("key", "secret"), [("k", None), (None, "s"), ("k", "s")])
+def test_a_callable_beside_a_key_or_secret_is_a_type_error(key: str | None, secret: str | None) -> None:
+    assert isinstance(choose(key, secret, lambda: AppCredentials("k", "s")), TypeError)
+
+
+def test_credentials_that_cannot_be_called_are_a_type_error() -> None:
+    assert isinstance(choose(None, None, AppCredentials("k", "s")), TypeError)  # type: ignore[arg-type] # the point
+
+
+@pytest.mark.parametrize("key", ["", "a:b", "a\n", "a\x00", "a\x7f", "a\ud800"])
+def test_a_bad_key_is_a_value_error(key: str) -> None:
+    with pytest.raises(ValueError, match="app key"):
+        AppCredentials(key, "s")
+
+
+@pytest.mark.parametrize("secret", ["", "canary\r\n", "canary\x00", "canary\x9f", "canary\udfff"])
+def test_a_bad_secret_is_a_value_error_that_does_not_show_it(secret: str) -> None:
+    """Nor does a rendering of the frames it came through."""
+    with pytest.raises(ValueError, match="app secret") as caught:
+        AppCredentials("k", secret)
+
+    assert "canary" not in "".join(own_lines(caught.value))
+
+
+def own_lines(error: BaseException) -> list[str]:
+    """The traceback with locals, without this file's own frames, which hold the secret as anyone's would."""
+    rendered = traceback.TracebackException.from_exception(error, capture_locals=True)
+    rendered.stack = traceback.StackSummary.from_list([f for f in rendered.stack if f.filename != __file__])
+    return list(rendered.format())
+
+
+@pytest.mark.parametrize(("key", "secret"), [(None, "s"), (b"k", "s"), ("k", None), ("k", 1)])
+def test_anything_but_strings_is_a_type_error(key: str, secret: str) -> None:
+    with pytest.raises(TypeError, match="must be a str"):
+        AppCredentials(key, secret)
+
+
+def test_a_colon_in_the_secret_is_fine() -> None:
+    """RFC 7617 forbids it in the user id only."""
+    assert AppCredentials("k", "a:b").app_secret == "a:b"
+
+
+def test_repr_shows_the_key_and_not_the_secret() -> None:
+    assert repr(AppCredentials("the-key", "canary")) == "AppCredentials(app_key='the-key')"
+
+
+def test_credentials_can_be_pickled() -> None:
+    """They travel with an auth object."""
+    assert AppCredentials("k", "s") == pickle.loads(pickle.dumps(AppCredentials("k", "s")))
+
+
+def test_they_cannot_be_changed() -> None:
+    """What was looked at is what is sent."""
+    subject = AppCredentials("k", "s")
+
+    with pytest.raises(AttributeError, match="make others"):
+        subject.app_secret = "a\r\nb"
+    with pytest.raises(AttributeError, match="make others"):
+        del subject.app_secret
+
+
+def test_equal_ones_are_one_in_a_set() -> None:
+    assert len({AppCredentials("k", "s"), AppCredentials("k", "s"), AppCredentials("k", "t")}) == 2
+    assert AppCredentials("k", "s") != ("k", "s")

@@ -1,0 +1,92 @@
+"""The end of a token request's time, on real sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dolby_auth_plugin._core.cutoff import Cutoff
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(10)
+        yield ours, theirs
+
+
+def wait_until_over(subject: Cutoff) -> None:
+    until = time.monotonic() + 5
+    while not subject.over and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def test_whoever_reads_wakes_when_the_time_is_up(ends: tuple[socket.socket, socket.socket]) -> None:
+    with Cutoff(0.01) as subject:
+        subject.watch(lambda: ends[0])
+
+        assert ends[0].recv(1) == b""
+    assert subject.over
+
+
+def test_in_time_nothing_is_shut(ends: tuple[socket.socket, socket.socket]) -> None:
+    with Cutoff(60) as subject:
+        subject.watch(lambda: ends[0])
+    ends[1].send(b"x")
+
+    assert ends[0].recv(1) == b"x"
+    assert not subject.over
+
+
+def test_its_thread_ends_with_the_block() -> None:
+    with Cutoff(60):
+        pass
+
+    assert "dolby-auth-cutoff" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_connection_that_comes_too_late_is_shut_at_once(ends: tuple[socket.socket, socket.socket]) -> None:
+    with Cutoff(0) as subject:
+        wait_until_over(subject)
+        subject.watch(lambda: ends[0])
+
+        assert ends[0].recv(1) == b""
+
+
+def test_a_connection_that_was_being_made_when_the_time_was_up_is_shut(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    connected: list[socket.socket] = []
+    with Cutoff(0) as subject:
+        subject.watch(lambda: connected[0] if connected else None)
+        wait_until_over(subject)
+        time.sleep(0.01)
+        connected.append(ends[0])
+
+        assert ends[0].recv(1) == b""
+
+
+def test_a_connection_that_is_closed_or_not_there_does_no_harm(ends: tuple[socket.socket, socket.socket]) -> None:
+    ends[0].close()
+    with Cutoff(0) as subject:
+        wait_until_over(subject)
+        subject.watch(lambda: ends[0])
+        subject.watch(lambda: None)
+
+    assert subject.over
+
+
+def test_where_no_thread_can_be_had_it_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with Cutoff(0) as subject:
+        pass
+
+    assert not subject.over

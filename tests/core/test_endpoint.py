@@ -1,0 +1,517 @@
+"""The token endpoint's wire format: bytes out, bytes in, no server."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import json
+import socket
+import ssl
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from dolby_auth_plugin import AccessToken, AppCredentials, __version__
+from dolby_auth_plugin._core.endpoint import MAX_BODY, TokenEndpoint, no_answer, read_retry_after
+from dolby_auth_plugin._core.errors import Failure
+from dolby_auth_plugin._core.token import Instant
+
+from ..fakes import EPOCH, TOKEN_URL, answer
+
+CREDENTIALS = AppCredentials("an-app-key==", "canary-s3cret")
+NOW = Instant(1000.0, EPOCH)
+
+
+def endpoint(scope: Any = None, expires_in: Any = 1800) -> TokenEndpoint:
+    return TokenEndpoint(TOKEN_URL, scope, expires_in, "host/1.0")
+
+
+def read(response: Any, subject: TokenEndpoint | None = None) -> AccessToken | Failure:
+    return (subject or endpoint()).read(response, CREDENTIALS, NOW, lambda: 0.5)
+
+
+def token_of(response: Any, subject: TokenEndpoint | None = None) -> AccessToken:
+    outcome = read(response, subject)
+    assert isinstance(outcome, AccessToken), outcome
+    return outcome
+
+
+def failure_of(response: Any) -> Failure:
+    outcome = read(response)
+    assert isinstance(outcome, Failure), outcome
+    return outcome
+
+
+def life_of(token: AccessToken) -> float:
+    return token.expires_at.timestamp() - EPOCH
+
+
+# The request
+
+
+def test_credentials_are_basic_in_utf8_without_percent_encoding() -> None:
+    """RFC 7617 with UTF-8; RFC 6749's form encoding of both is not done."""
+    request = endpoint().request(AppCredentials("k-_=", "gehe%m : ß€"))
+
+    scheme, _, encoded = request.headers["Authorization"].partition(" ")
+    assert (scheme, "k-_=:gehe%m : ß€".encode()) == ("Basic", base64.b64decode(encoded))
+
+
+def test_form_has_grant_type_and_lifetime() -> None:
+    request = endpoint(expires_in=60).request(CREDENTIALS)
+
+    assert {"grant_type": ["client_credentials"], "expires_in": ["60"]} == parse_qs(request.body.decode())
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+
+
+def test_scopes_are_one_string_joined_by_spaces() -> None:
+    request = endpoint(scope=["comms:monitor:read", "comms:monitor:delete"]).request(CREDENTIALS)
+
+    assert ["comms:monitor:read comms:monitor:delete"] == parse_qs(request.body.decode())["scope"]
+
+
+def test_headers_say_what_is_wanted_and_who_asks() -> None:
+    request = endpoint().request(CREDENTIALS)
+
+    assert request.headers["Accept"] == "application/json"
+    assert request.headers["User-Agent"] == f"dolby-auth-plugin/{__version__} host/1.0"
+
+
+def test_repr_of_a_request_shows_no_credentials() -> None:
+    request = endpoint().request(CREDENTIALS)
+
+    assert request.headers["Authorization"].split()[1] not in repr(request)
+
+
+@pytest.mark.parametrize(("given", "asked"), [(1, 1), (86_400, 86_400), (timedelta(minutes=30), 1800)])
+def test_expires_in_is_seconds_or_a_timedelta(given: Any, asked: int) -> None:
+    assert asked == endpoint(expires_in=given).expires_in
+
+
+@pytest.mark.parametrize("given", [0, -1, 86_401, timedelta(0), timedelta(days=2), timedelta(seconds=1.5)])
+def test_expires_in_out_of_range_is_a_value_error(given: Any) -> None:
+    with pytest.raises(ValueError, match="expires_in must be"):
+        endpoint(expires_in=given)
+
+
+@pytest.mark.parametrize("given", [True, 1800.0, "1800", None])
+def test_expires_in_of_another_type_is_a_type_error(given: Any) -> None:
+    with pytest.raises(TypeError, match="expires_in must be"):
+        endpoint(expires_in=given)
+
+
+# Answers that are tokens
+
+
+def test_an_answer_becomes_a_token() -> None:
+    token = token_of(answer(access_token="abc", token_type="Bearer", expires_in=600, scope="a b"))
+
+    assert ("abc", frozenset({"a", "b"}), "Bearer", 600.0) == (
+        token.value,
+        token.scope,
+        token.token_type,
+        life_of(token),
+    )
+
+
+@pytest.mark.parametrize("status", [200, 201, 299])
+def test_any_2xx_counts(status: int) -> None:
+    assert token_of(answer(status, access_token="abc")).value == "abc"
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    assert token_of(answer(body=b'\xef\xbb\xbf{"access_token":"abc"}')).value == "abc"
+
+
+@pytest.mark.parametrize("member", ['"error":null', '"scope":null', '"more":{"error":"no"}'])
+def test_members_that_say_nothing_do_not_matter(member: str) -> None:
+    assert token_of(answer(body=f'{{"access_token":"abc",{member}}}')).value == "abc"
+
+
+@pytest.mark.parametrize("value", ["a", "AZaz09-._~+/", "abc=", "abc==", "a" * 10_000])
+def test_a_token_has_any_characters_of_rfc_6750(value: str) -> None:
+    assert value == token_of(answer(access_token=value)).value
+
+
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", None])
+def test_token_type_is_bearer_in_any_case_or_missing(kind: str | None) -> None:
+    assert token_of(answer(access_token="abc", token_type=kind)).token_type == "Bearer"
+
+
+def test_a_missing_token_type_is_bearer() -> None:
+    assert token_of(answer(access_token="abc")).token_type == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("given", "life"),
+    [
+        ("600", 600),
+        ("1", 1),
+        ('"600"', 600),
+        ('"600.9"', 600),
+        ("600.9", 600),
+        ("null", 1234),
+        ("86400", 86_400),
+        ("86401", 86_400),
+        ("1e400", 86_400),
+        ("Infinity", 86_400),
+        ('"1e3"', 1000),
+        ('"' + "9" * 20 + '"', 86_400),
+        ("9" * 400, 86_400),
+        ('"Infinity"', 86_400),
+        ('"1e400"', 86_400),
+        ('"1"', 1),
+        ("1.999", 1),
+        ("86400.5", 86_400),
+    ],
+)
+def test_expires_in_of_the_answer_rules(given: str, life: int) -> None:
+    """An int, float or numeric text, cut to whole seconds, at most a day; null as asked."""
+    body = f'{{"access_token":"abc","expires_in":{given}}}'
+
+    assert life == life_of(token_of(answer(body=body), endpoint(expires_in=1234)))
+
+
+def test_a_missing_expires_in_is_the_one_asked_for() -> None:
+    assert life_of(token_of(answer(access_token="abc"), endpoint(expires_in=77))) == 77
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("0", "-0.0", "-1", "0.5", "1e-400", "NaN", "-Infinity", "-1e400", "-" + "9" * 400),
+        *("true", "false", "[]", "[600]", "{}"),
+        *(
+            '"1_800"',
+            '"١٨٠٠"',
+            '""',
+            '" "',
+            '"0"',
+            '"0.9"',
+            '"soon"',
+            '"nan"',
+            '"-5"',
+            '"-Infinity"',
+            '"true"',
+            '"0x10"',
+            '"PT30M"',
+        ),
+        *('"' + "9" * 21 + '"', '"0.' + "9" * 21 + '"', '"' + "9" * 5000 + '"'),
+    ],
+    ids=lambda given: given[:20],
+)
+def test_expires_in_that_makes_no_sense_is_a_failure(given: str) -> None:
+    failure = failure_of(answer(body=f'{{"access_token":"abc","expires_in":{given}}}'))
+
+    assert "expires_in" in failure.message
+    assert (200, "not a token", False) == (failure.status_code, failure.reason, failure.retryable)
+
+
+@pytest.mark.parametrize(
+    ("given", "scope"),
+    [
+        (None, None),
+        ("", frozenset()),
+        ("a", frozenset({"a"})),
+        ("a  b", frozenset({"a", "b"})),
+        (["a", "b"], frozenset({"a", "b"})),
+        (5, None),
+        ([5], None),
+    ],
+)
+def test_granted_scopes_are_read_and_not_named_is_none(given: Any, scope: frozenset[str] | None) -> None:
+    assert scope == token_of(answer(access_token="abc", scope=given)).scope
+
+
+# Answers that are not
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("", "no JSON object"),
+        ("<html>Sign in</html>", "no JSON object"),
+        ("[]", "no JSON object"),
+        ('"abc"', "no JSON object"),
+        ("null", "no JSON object"),
+        (b'{"access_token":"\xff"}', "no JSON object"),
+        (" ", "no JSON object"),
+        ("\0", "no JSON object"),
+        ("true", "no JSON object"),
+        ("NaN", "no JSON object"),
+        ("1e400", "no JSON object"),
+        ('[{"access_token":"abc"}]', "no JSON object"),
+        ('{"access_token":"abc"', "no JSON object"),
+        ('{"access_token":"abc"}{}', "no JSON object"),
+        ('{"access_token":"abc"}<!-- -->', "no JSON object"),
+        ("access_token=abc&token_type=Bearer", "no JSON object"),
+        ("{'access_token':'abc'}", "no JSON object"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"access_token":"abc"}', "no JSON object"),
+        ('{"access_token":"abc"}'.encode("utf-16"), "no JSON object"),
+        ('{"access_token":"abc","expires_in":' + "9" * 5000 + "}", "no JSON object"),
+        ("[" * 200_000, "no JSON object"),
+        ('{"access_token":"abc","more":' + "[" * 200_000, "no JSON object"),
+        ("{}", "no access_token"),
+        ('{"access_token":null}', "no access_token"),
+        ('{"access_token":""}', "no access_token"),
+        ('{"access_token":5}', "no access_token"),
+        ('{"access_token":true}', "no access_token"),
+        ('{"access_token":["abc"]}', "no access_token"),
+        ('{"Access_Token":"abc"}', "no access_token"),
+        ('{"access_token":"a b"}', "RFC 6750"),
+        ('{"access_token":"a\\n"}', "RFC 6750"),
+        ('{"access_token":"a\\r\\nX: y"}', "RFC 6750"),
+        ('{"access_token":"ä"}', "RFC 6750"),
+        ('{"access_token":"=abc"}', "RFC 6750"),
+        ('{"access_token":"a=c"}', "RFC 6750"),
+        ('{"access_token":"="}', "RFC 6750"),
+        ('{"access_token":" "}', "RFC 6750"),
+        ('{"access_token":" abc"}', "RFC 6750"),
+        ('{"access_token":"abc=\\n"}', "RFC 6750"),
+        ('{"access_token":"abc\\u2028"}', "RFC 6750"),
+        ('{"access_token":"a\\u0000c"}', "RFC 6750"),
+        ('{"access_token":"a\\ud800"}', "RFC 6750"),
+        ('{"access_token":"Bearer abc"}', "RFC 6750"),
+        ('{"access_token":"abc","token_type":"mac"}', "token_type"),
+        ('{"access_token":"abc","token_type":5}', "token_type"),
+        ('{"access_token":"abc","token_type":""}', "token_type"),
+        ('{"access_token":"abc","token_type":"Bearer "}', "token_type"),
+        ('{"access_token":"abc","token_type":["Bearer"]}', "token_type"),
+        ('{"access_token":"abc","token_type":false}', "token_type"),
+        ('{"access_token":"abc","error":"invalid_client"}', "reports an error (invalid_client)"),
+        ('{"access_token":"abc","error":"bad","error_description":"No."}', "reports an error (bad: No.)"),
+        ('{"access_token":"abc","error":""}', "reports an error."),
+        ('{"access_token":"abc","error":{"code":5}}', "reports an error."),
+        ('{"access_token":"abc","error":false}', "reports an error."),
+        (b" " * (MAX_BODY + 1), "longer than"),
+        (b'{"access_token":"abc"}'.ljust(MAX_BODY + 1), "longer than"),
+    ],
+    ids=lambda given: str(given[:40]),
+)
+def test_what_is_no_token_is_told(body: str | bytes, why: str) -> None:
+    failure = failure_of(answer(body=body))
+
+    assert why in failure.message
+    assert (200, "not a token", False) == (failure.status_code, failure.reason, failure.retryable)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "CANARY",
+        "<html>CANARY</html>",
+        '{"access_token":"CANARY',
+        '["CANARY"]',
+        '{"token":"CANARY"}',
+        '{"access_token":"CANARY\\r\\n"}',
+        '{"access_token":"CANARY","token_type":"CANARY"}',
+        '{"access_token":"CANARY","expires_in":"CANARY"}',
+        '{"access_token":"CANARY","error":"CANARY","error_description":"CANARY","error_uri":"CANARY"}',
+        '{"access_token":"CANARY","error":{"CANARY":"CANARY"}}',
+    ],
+)
+def test_of_an_answer_that_is_no_token_nothing_is_shown_that_could_hold_one(body: str) -> None:
+    canary = "canary.0123456789.0123456789"
+
+    failure = failure_of(answer(body=body.replace("CANARY", canary)))
+
+    assert "canary" not in repr(failure)
+
+
+def test_a_body_of_just_the_limit_is_read() -> None:
+    body = b'{"access_token":"abc"}'
+
+    assert token_of(answer(body=body.ljust(MAX_BODY))).value == "abc"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "description"),
+    [
+        (
+            {"type": "ErrorResponse", "error_code": 89, "error_reason": "Invalid_token", "error_description": "Bad."},
+            "Invalid_token",
+            "Bad.",
+        ),
+        ({"type": "/problems/x", "title": "Unauthorized", "status": 401, "detail": "No."}, "Unauthorized", "No."),
+        ({"error": "invalid_client", "error_description": "Unknown."}, "invalid_client", "Unknown."),
+        ({"message": "Unauthorized"}, "Unauthorized", "Unauthorized"),
+        ({"error": {"code": 5}, "error_description": None}, "Unauthorized", None),
+        ("Go away", "Unauthorized", None),
+        ("", "Unauthorized", None),
+    ],
+)
+def test_error_bodies_of_every_shape_are_read(body: Any, reason: str, description: str | None) -> None:
+    """Both of Dolby's, RFC 6749's, a gateway's, plain text, nothing."""
+    failure = failure_of(answer(401, body=body if isinstance(body, str) else json.dumps(body)))
+
+    assert (reason, description) == (failure.reason, failure.description)
+
+
+def test_a_401_names_the_app_key_and_the_dashboard() -> None:
+    message = failure_of(answer(401, body="")).message
+
+    assert "'an-app-key=='" in message
+    assert "dashboard" in message
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (301, "redirect"),
+        (302, "redirect"),
+        (308, "redirect"),
+        (400, "Check scope, expires_in and token_url"),
+        (403, "HTTP 403"),
+        (404, "token_url"),
+        (429, "too many requests"),
+        (500, "try again later"),
+        (503, "try again later"),
+        (999, "HTTP 999"),
+    ],
+)
+def test_each_status_says_what_to_do(status: int, says: str) -> None:
+    failure = failure_of(answer(status, body=""))
+
+    assert says in failure.message
+    assert status == failure.status_code
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [(302, False), (400, False), (401, False), (404, False), (429, True), (500, True), (503, True), (599, True)],
+)
+def test_only_429_and_5xx_may_succeed_later(status: int, retryable: bool) -> None:
+    assert retryable == failure_of(answer(status, body="")).retryable
+
+
+def test_retry_after_is_read() -> None:
+    failure = failure_of(answer(429, retry_after="7", body=""))
+
+    assert failure.retry_after == 7
+    assert "in 7 s" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0),
+        ("7", 7),
+        (" 7 ", 7),
+        ("31536000", 31_536_000),
+        ("Tue, 14 Nov 2023 22:13:50 GMT", 30),
+        ("Tue, 14 Nov 2023 22:13:50 -0000", 30),
+        ("Tue, 14 Nov 2023 22:12:00 GMT", 0),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("9" * 11, None),
+        ("", None),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+    assert seconds == read_retry_after(value, NOW)
+
+
+def test_an_error_text_shows_no_secret_that_it_echoes() -> None:
+    """Nor long unbroken runs, which may be one in some encoding; nor control characters, which forge log lines."""
+    basic = endpoint().request(CREDENTIALS).headers["Authorization"].split()[1]
+    text = f"no \x1b[31m{CREDENTIALS.app_secret}\r\n{basic} {basic[3:30]} end"
+
+    failure = failure_of(answer(400, error="bad", error_description=text))
+
+    shown = failure.message + str(failure.description)
+    assert not any(secret in shown for secret in (CREDENTIALS.app_secret, basic, basic[3:30], "\x1b", "\r", "\n"))
+    assert "end" in shown
+
+
+@pytest.mark.parametrize(
+    "form", ["Pa%24%24w0rd%26x%22y", "UGEkJHcwcmQmeCJ5", 'Pa$$w0rd&x\\"y', "Pa$$w0rd&amp;x&quot;y"]
+)
+def test_an_error_text_shows_no_secret_in_another_form(form: str) -> None:
+    credentials = AppCredentials("k", 'Pa$$w0rd&x"y')
+
+    failure = endpoint().read(answer(401, error="bad", error_description=f"secret {form} is bad"), credentials, NOW)
+
+    assert isinstance(failure, Failure)
+    assert failure.description == "secret [hidden] is bad"
+
+
+@pytest.mark.parametrize("status", [200, 302, 400])
+def test_the_query_of_the_token_url_is_not_shown(status: int) -> None:
+    subject = TokenEndpoint("https://gateway.example/token?key=canary", None, 1800, "host/1.0")
+
+    failure = subject.read(answer(status, body=""), CREDENTIALS, NOW)
+
+    assert isinstance(failure, Failure)
+    assert "https://gateway.example/token" in failure.message
+    assert "canary" not in failure.message
+
+
+def test_an_error_text_is_cut() -> None:
+    failure = failure_of(answer(400, error="bad", error_description="no " * 1000))
+
+    assert len(failure.description or "") <= 200
+
+
+def test_a_plain_text_body_is_not_shown() -> None:
+    """What it may hold can't be told."""
+    assert "canary" not in failure_of(answer(400, body="canary")).message
+
+
+# No answer
+
+
+def chained(outer: Exception, *inner: BaseException) -> Exception:
+    error: BaseException = outer
+    for cause in inner:
+        error.__cause__ = cause
+        error = cause
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (chained(Exception("http://user:canary@proxy"), ConnectionRefusedError(111, "Connection refused")), "refused"),
+        (chained(Exception(), socket.gaierror(-2, "Name or service not known")), "Name or service not known"),
+        (chained(Exception(), TimeoutError()), "timed out"),
+        (type("ReadTimeout", (Exception,), {})("canary"), "timed out"),
+        (Exception("wrapping", chained(ValueError("canary"), OSError(5, "Input/output error"))), "Input/output error"),
+        (Exception("canary"), "the connection was closed, or what came is not HTTP (Exception)"),
+    ],
+)
+def test_no_answer_is_told_in_the_systems_words(error: Exception, words: str) -> None:
+    """The library's own may quote a proxy's password."""
+    failure = no_answer(error, retryable=True)
+
+    assert words in failure.message
+    assert "canary" not in failure.message
+    assert (None, True) == (failure.status_code, failure.retryable)
+
+
+def test_a_certificate_that_cannot_be_verified_is_final() -> None:
+    """Asking again won't mend it."""
+    refusal = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    refusal.verify_message = "self-signed certificate"
+
+    failure = no_answer(chained(Exception(), Exception(), refusal), retryable=True)
+
+    assert not failure.retryable
+    assert "self-signed certificate" in failure.message
+    assert "CA bundle" in failure.message
+
+
+def test_exceptions_that_cause_each_other_are_no_endless_loop() -> None:
+    first, second = Exception(), Exception()
+    first.__cause__, second.__cause__ = second, first
+
+    failure = no_answer(first, retryable=True)
+
+    assert "Exception" in failure.message
+    first.__cause__ = None
+    gc.collect()

@@ -1,0 +1,333 @@
+"""Which origins may have the token."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import urlsplit
+
+import pytest
+
+from dolby_auth_plugin import DOLBY_HOSTS
+from dolby_auth_plugin._core.hosts import HostPolicy, Verdicts, check_token_url, is_loopback
+
+from ..fakes import TOKEN_URL
+
+LOCAL = ["localhost", "127.0.0.1", "127.9.9.9:81", "[::1]"]
+
+
+def allowed(url: str, hosts: list[str] | tuple[str, ...] = DOLBY_HOSTS, token_url: str = TOKEN_URL) -> bool:
+    parts = urlsplit(url)
+    return HostPolicy(hosts, token_url).authority(parts.scheme, parts.hostname or "", parts.port) is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.dolby.com",
+        "https://API.Dolby.COM",
+        "https://api.dolby.com:443",
+        "https://api.dolby.io",
+        "https://comms.api.dolby.io",
+        "https://eu.comms.api.dolby.io",
+        "https://a.b.comms.api.dolby.io",
+        "wss://comms.api.dolby.io",
+    ],
+)
+def test_dolbys_own_hosts_may_have_it(url: str) -> None:
+    assert allowed(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.dolby.com",
+        "ws://api.dolby.com",
+        "http://api.dolby.com:443",
+        "ftp://api.dolby.com",
+        "https://api.dolby.com:8443",
+        "https://api.dolby.com:80",
+        "https://api.dolby.com.",
+        "https://dolby.com",
+        "https://www.api.dolby.com",
+        "https://xapi.dolby.com",
+        "https://api.dolby.com.evil.test",
+        "https://api-dolby.com",
+        "https://evil.test",
+        "https://comms.api.dolby.io.",
+        "https://.comms.api.dolby.io",
+        "https://a..comms.api.dolby.io",
+        "https://a%2f.comms.api.dolby.io",
+        "https://a b.comms.api.dolby.io",
+        "https://xcomms.api.dolby.io",
+        "https://api.millicast.com",
+        "https://session.voxeet.com",
+        "https://media-api-proxfyprug.s3-accelerate.amazonaws.com",
+        "https://localhost",
+        "http://127.0.0.1",
+        "https://[::1]",
+    ],
+)
+def test_all_others_may_not(url: str) -> None:
+    assert not allowed(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost",
+        "http://localhost:8000",
+        "https://LOCALHOST:8000",
+        "http://127.0.0.1:1",
+        "http://127.9.9.9:81",
+        "https://127.9.9.9:81",
+        "http://[::1]:5",
+        "http://[0:0:0:0:0:0:0:1]",
+        "ws://localhost:8000",
+    ],
+)
+def test_loopback_may_have_it_on_any_port_and_plainly_where_listed(url: str) -> None:
+    assert allowed(url, LOCAL)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.9.9.9",
+        "http://127.9.9.9:82",
+        "http://127.0.0.2",
+        "http://127.1",
+        "http://0x7f.0.0.1",
+        "http://2130706433",
+        "http://[::1%25eth0]",
+        "http://[::ffff:127.0.0.1]",
+        "http://localhost.",
+        "http://sub.localhost",
+        "http://0.0.0.0",
+    ],
+)
+def test_other_spellings_of_loopback_may_not(url: str) -> None:
+    assert not allowed(url, LOCAL)
+
+
+def test_a_name_with_a_port_stands_for_that_port_alone() -> None:
+    hosts = ["gateway.example:8443"]
+
+    assert allowed("https://gateway.example:8443", hosts)
+    assert not allowed("https://gateway.example", hosts)
+    assert not allowed("http://gateway.example:8443", hosts)
+
+
+def test_a_wildcard_may_have_a_port() -> None:
+    hosts = ["*.example.com:8443"]
+
+    assert allowed("https://a.example.com:8443", hosts)
+    assert not allowed("https://a.example.com", hosts)
+    assert not allowed("https://example.com:8443", hosts)
+
+
+def test_a_wildcard_beneath_localhost_is_no_loopback() -> None:
+    """Only the exact name is known to stay on this machine."""
+    assert not allowed("http://a.localhost:80", ["*.localhost"])
+
+
+def test_an_ipv6_address_is_compared_as_an_address() -> None:
+    assert allowed("https://[2001:DB8:0::1]", ["[2001:db8::1]"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ("", "give a name"),
+        ("*", "whole labels"),
+        ("*.", "give a name"),
+        ("*.*.example.com", "whole labels"),
+        ("api.*.com", "whole labels"),
+        ("a*.example.com", "whole labels"),
+        ("https://api.dolby.com", "without scheme"),
+        ("api.dolby.com/", "without scheme"),
+        ("user@api.dolby.com", "without userinfo"),
+        ("api.dolby.com.", "give a name"),
+        (".api.dolby.com", "give a name"),
+        ("api..com", "give a name"),
+        ("api dolby.com", "give a name"),
+        ("api.dolby.com:", "port"),
+        ("api.dolby.com:0", "port"),
+        ("api.dolby.com:65536", "port"),
+        ("api.dolby.com:99999999", "port"),
+        ("api.dolby.com:https", "port"),
+        ("bücher.example", "xn--"),
+        ("ａpi.dolby.com", "xn--"),
+        ("::1", "brackets"),
+        ("[::1", "brackets"),
+        ("[localhost]", "brackets are for an IPv6 address"),
+        ("[fe80::1%eth0]", "scope id"),
+        ("[::1]:", "port"),
+        ("[::1]x", "brackets"),
+        ("127.1", "four decimal numbers"),
+        ("1.2.3.256", "four decimal numbers"),
+        ("*.0.0.1", "four decimal numbers"),
+    ],
+)
+def test_a_bad_entry_is_a_value_error_that_says_what_is_right(entry: str, why: str) -> None:
+    with pytest.raises(ValueError, match="allowed_hosts") as caught:
+        HostPolicy([entry], TOKEN_URL)
+
+    assert why in str(caught.value)
+
+
+def test_a_bad_entry_with_a_password_does_not_show_it() -> None:
+    with pytest.raises(ValueError, match="userinfo") as caught:
+        HostPolicy(["user:canary@api.dolby.com"], TOKEN_URL)
+
+    assert "canary" not in str(caught.value)
+
+
+def test_a_bare_string_is_a_type_error() -> None:
+    """It would be taken for a list of one-letter hosts."""
+    with pytest.raises(TypeError, match="bare string 'localhost'"):
+        HostPolicy("localhost", TOKEN_URL)
+
+
+def test_an_entry_that_is_no_string_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="must be a str, got bytes"):
+        HostPolicy([b"localhost"], TOKEN_URL)  # type: ignore[list-item] # the point
+
+
+def test_a_host_with_colons_that_is_no_address_may_not() -> None:
+    assert HostPolicy(DOLBY_HOSTS, TOKEN_URL).authority("https", "api.dolby.com:1:2", None) is None
+
+
+# The token endpoint
+
+
+def is_token_endpoint(scheme: str, host: str, port: int | None, path: str) -> bool:
+    policy = HostPolicy(DOLBY_HOSTS, TOKEN_URL)
+    # As an adapter asks: the cheap question first.
+    return policy.shares_origin(scheme, host, port) and policy.resembles_token_path(path) and policy.is_token_path(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/auth/token", "/v1/auth/token/", "/v1/auth/%74oken", "/v1//auth/token", "/v1%2Fauth/token"]
+)
+def test_the_token_endpoint_is_known_in_any_spelling(path: str) -> None:
+    assert is_token_endpoint("https", "api.dolby.io", None, path)
+    assert is_token_endpoint("https", "API.dolby.io", 443, path)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "port", "path"),
+    [
+        ("https", "api.dolby.io", None, "/v1/auth/tokens"),
+        ("https", "api.dolby.io", None, "/"),
+        ("https", "api.dolby.io", 8443, "/v1/auth/token"),
+        ("https", "api.dolby.com", None, "/v1/auth/token"),
+        ("http", "api.dolby.io", None, "/v1/auth/token"),
+        ("ftp", "api.dolby.io", None, "/v1/auth/token"),
+    ],
+)
+def test_what_is_elsewhere_is_not_the_token_endpoint(scheme: str, host: str, port: int | None, path: str) -> None:
+    assert not is_token_endpoint(scheme, host, port, path)
+
+
+@pytest.mark.parametrize("text", ["https://api.dolby.io/media/jobs?token=1", "/a%20b", "/v1/auth/to\tken"])
+def test_what_may_be_the_token_endpoint_is_looked_at_closely(text: str) -> None:
+    assert HostPolicy(DOLBY_HOSTS, TOKEN_URL).resembles_token_path(text)
+
+
+def test_most_paths_are_not_looked_at_closely() -> None:
+    """That is every request's way, where the API has the token endpoint's host."""
+    assert not HostPolicy(DOLBY_HOSTS, TOKEN_URL).resembles_token_path("https://api.dolby.io/media/jobs?id=1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://gateway.example/token?tenant=1", "http://localhost:8000/token", "http://127.0.0.1/", "http://[::1]:1/t"],
+)
+def test_a_token_url_is_https_or_on_loopback(url: str) -> None:
+    assert url == check_token_url(url).geturl()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://api.dolby.io/v1/auth/token", "must be https"),
+        ("ftp://api.dolby.io/", "absolute https URL"),
+        ("//api.dolby.io/", "absolute https URL"),
+        ("https:///token", "absolute https URL"),
+        ("", "absolute https URL"),
+        ("https://api.dolby.io/#x", "fragment"),
+        ("https://api.dolby.io:x/", "can't be read"),
+        ("https://[::1/", "can't be read"),
+        ("https://api.dolby.io/a b", "printable ASCII"),
+        ("https://api.dolby.io/\n", "printable ASCII"),
+        ("https://bücher.example/", "printable ASCII"),
+        ("https://evil.test\\@api.dolby.io/", "printable ASCII"),
+    ],
+)
+def test_a_bad_token_url_is_a_value_error(url: str, why: str) -> None:
+    with pytest.raises(ValueError, match="token_url") as caught:
+        check_token_url(url)
+
+    assert why in str(caught.value)
+
+
+def test_userinfo_in_the_token_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(ValueError, match="userinfo") as caught:
+        check_token_url("https://user:canary@api.dolby.io/")
+
+    assert "canary" not in str(caught.value)
+
+
+def test_a_token_url_that_is_no_string_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="token_url must be a str"):
+        check_token_url(b"https://api.dolby.io/")  # type: ignore[arg-type] # the point
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [("localhost", True), ("127.255.0.1", True), ("::1", True), ("::2", False), ("128.0.0.1", False)],
+)
+def test_loopback(host: str, is_one: bool) -> None:
+    assert is_one == is_loopback(host)
+
+
+# Remembering
+
+
+def verdicts() -> Verdicts[str]:
+    def read(origin: str) -> tuple[str, str, int | None]:
+        parts = urlsplit(origin)
+        return parts.scheme, parts.hostname or "", parts.port
+
+    return Verdicts(HostPolicy(DOLBY_HOSTS, TOKEN_URL), read)
+
+
+def test_an_answer_tells_the_authority_and_whether_the_token_endpoint_is_there() -> None:
+    subject = verdicts()
+
+    assert ("api.dolby.com:443", False) == subject["https://api.dolby.com"]
+    assert ("api.dolby.io:443", True) == subject["https://api.dolby.io"]
+    assert (None, False) == subject["https://evil.test"]
+
+
+def test_an_origin_that_cannot_be_read_may_not() -> None:
+    assert (None, False) == verdicts()["https://api.dolby.com:x"]
+
+
+def test_answers_are_remembered_up_to_a_limit() -> None:
+    subject = verdicts()
+
+    for number in range(1000):
+        subject[f"https://host{number}.example"]
+
+    assert len(subject) <= Verdicts.LIMIT
+
+
+def test_a_host_that_may_not_is_logged_once_without_its_path(caplog: pytest.LogCaptureFixture) -> None:
+    subject = verdicts()
+
+    with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):
+        subject["https://storage.example"]
+        subject["https://storage.example"]
+
+    assert ["no token for https://storage.example: not one of allowed_hosts"] == caplog.messages

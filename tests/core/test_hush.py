@@ -1,0 +1,35 @@
+"""Silence about token requests, in the thread that sends one and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from dolby_auth_plugin._core.hush import hushed
+
+LOGGER = logging.getLogger("a_library.connection")
+
+
+def test_a_librarys_loggers_say_nothing_meanwhile(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        with hushed("a_library"):
+            LOGGER.error("meanwhile")
+            # As when a signal handler sends one of its own.
+            with hushed("a_library"):
+                LOGGER.error("meanwhile")
+            LOGGER.error("meanwhile")
+        LOGGER.error("afterwards")
+
+    assert ["afterwards"] == caplog.messages
+
+
+def test_other_threads_and_other_loggers_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+    with hushed("a_library"):
+        other = threading.Thread(target=LOGGER.error, args=["another thread"])
+        other.start()
+        other.join()
+        logging.getLogger("another_library").error("another library")
+
+    assert ["another thread", "another library"] == caplog.messages

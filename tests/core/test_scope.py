@@ -1,0 +1,75 @@
+"""Scopes: as asked for, and as granted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from dolby_auth_plugin import Scope
+from dolby_auth_plugin._core.scope import missing, normalise, unknown
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        (None, ()),
+        ("comms:monitor:read", ("comms:monitor:read",)),
+        ("comms:monitor:read comms:monitor:delete", ("comms:monitor:read", "comms:monitor:delete")),
+        (["comms:*"], ("comms:*",)),
+        (iter(["b", "a", "b"]), ("b", "a")),
+        (Scope.MONITOR_READ, ("comms:monitor:read",)),
+        ([Scope.MONITOR_READ, "x"], ("comms:monitor:read", "x")),
+    ],
+)
+def test_a_scope_is_a_string_or_an_iterable_of_strings(given: str | Iterable[str] | None, asked: tuple[str]) -> None:
+    """Each once, in the order given."""
+    scopes = normalise(given)
+
+    assert asked == scopes
+    assert all(type(scope) is str for scope in scopes)
+
+
+@pytest.mark.parametrize("given", ["", " ", "a  b", " a", "a\tb", "a\n", 'a"b', "a\\b", "ü", "a\x00", ["a b"], [""]])
+def test_a_malformed_scope_is_a_value_error(given: str | list[str]) -> None:
+    """RFC 6749 §3.3 allows printable ASCII without space, quote and backslash."""
+    with pytest.raises(ValueError, match="malformed scope"):
+        normalise(given)
+
+
+def test_no_scope_at_all_in_a_list_is_a_value_error() -> None:
+    """An empty list must not end up as an unrestricted token."""
+    with pytest.raises(ValueError, match="scope is empty"):
+        normalise([])
+
+
+@pytest.mark.parametrize("given", [[1], [None], [b"a"]])
+def test_a_scope_that_is_no_string_is_a_type_error(given: list[str]) -> None:
+    with pytest.raises(TypeError, match="a scope must be a str"):
+        normalise(given)
+
+
+def test_an_unknown_scope_is_told_with_the_nearest_known_one() -> None:
+    """Dolby.io drops it silently."""
+    assert ["comms:monitor:read"] == [
+        line.rpartition("is it ")[2].strip("'?") for line in unknown(["comms:monitor:raed", Scope.ALL_COMMUNICATIONS])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "lacking"),
+    [
+        (["a"], {"a"}, []),
+        (["a", "b"], {"a"}, ["b"]),
+        (["comms:monitor:read"], {"comms:*"}, []),
+        (["media:read"], {"comms:*"}, ["media:read"]),
+        (["comms:*"], {"comms:monitor:read"}, []),
+        (["comms:*"], set(), ["comms:*"]),
+        (["comms:monitor:read"], {"comms:monitor"}, ["comms:monitor:read"]),
+        ([], set(), []),
+    ],
+)
+def test_missing_scopes_are_those_that_nothing_granted_covers(
+    asked: list[str], granted: set[str], lacking: list[str]
+) -> None:
+    assert lacking == missing(asked, frozenset(granted))

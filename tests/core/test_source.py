@@ -1,0 +1,1173 @@
+"""The decider, with a scripted sender and a clock that stands still."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import os
+import pickle
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from dolby_auth_plugin import AccessToken, AppCredentials, ScopeWarning, TokenError
+from dolby_auth_plugin._core.endpoint import TokenRequest, TokenResponse
+from dolby_auth_plugin._core.errors import Failure
+from dolby_auth_plugin._core.fetch import Fetch, Wait
+from dolby_auth_plugin._core.source import TokenSource
+
+from ..fakes import KEY, SECRET, FakeClock, ScriptedSender, answer, in_threads, make_source, wait_for_fetches
+from ..internals import fetcher_of, is_fetching, lock_of, number_of_sources, refuse, run_fork_hook, set_token, waiting
+
+HOST, OTHER = "api.dolby.com:443", "comms.api.dolby.io:443"
+DOWN = Failure("down", reason="down", retryable=True)
+
+
+def sent(token: AccessToken) -> int:
+    """How the source is told of a token that was sent."""
+    return hash(f"Bearer {token.value}")
+
+
+def error_of(subject: TokenSource, *arguments: Any) -> TokenError:
+    with pytest.raises(TokenError) as caught:
+        subject.token(*arguments)
+    return caught.value
+
+
+# Keeping
+
+
+def test_the_token_is_obtained_once_and_kept() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+
+    assert ["token-1"] * 3 == [subject.token().value for _ in range(3)]
+    assert sender.count == 1
+
+
+def test_nothing_is_ready_before_the_first_token() -> None:
+    assert make_source(ScriptedSender()).ready() is None
+
+
+def test_a_fresh_token_is_ready_without_a_look_at_anything() -> None:
+    subject = make_source(ScriptedSender())
+    token = subject.token()
+
+    assert token is subject.ready()
+
+
+def test_a_token_in_its_renewal_window_is_handed_out_and_renewed_behind() -> None:
+    """Nobody waits: the renewal can take as long as it likes."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.advance(1500)
+
+    with sender.held():
+        assert subject.ready() is None
+        assert ["token-1"] * 3 == [subject.token().value for _ in range(3)]
+        for _ in range(2):
+            assert sender.arrived.acquire(timeout=5)
+    wait_for_fetches()
+
+    assert subject.token().value == "token-2"
+    assert sender.count == 2
+
+
+def test_a_tick_before_the_renewal_window_nothing_is_asked() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.advance(1499.9)
+
+    subject.token()
+
+    wait_for_fetches()
+    assert sender.count == 1
+
+
+def test_a_token_that_is_over_is_waited_for() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.advance(1795)
+
+    assert subject.token().value == "token-2"
+
+
+@pytest.mark.parametrize("move", ["step_wall", "stall_wall"])
+def test_either_clock_ends_a_token(move: str) -> None:
+    """Suspended machines and stepped clocks."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    getattr(clock, move)(86_400)
+
+    assert subject.token().value == "token-2"
+
+
+def test_a_wall_clock_set_back_does_not_prolong_a_life() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.step_wall(-86_400)
+    clock.advance(1795)
+
+    assert subject.token().value == "token-2"
+
+
+def test_life_counts_from_before_the_token_request() -> None:
+    """The answer took 100 s on its way."""
+    clock = FakeClock()
+    sender = ScriptedSender(lambda: clock.advance(100) or answer(access_token="abc", expires_in=600))
+    subject = make_source(sender, clock, timeout=400)
+
+    token = subject.token()
+
+    assert token.expires_at.timestamp() == clock.time() + 500
+
+
+@pytest.mark.parametrize("life", [1, 2, 10, 60])
+def test_short_lived_tokens_are_used_many_times(life: int) -> None:
+    """Renewal windows scale with the life: no fetch per call."""
+    sender, clock = ScriptedSender(life=life), FakeClock()
+    subject = make_source(sender, clock)
+
+    for _ in range(100):
+        subject.token()
+        wait_for_fetches()
+        clock.advance(life / 20)
+
+    # 16 calls before renewal opens, at four fifths of the life: 100 / 16, rounded up.
+    assert sender.count <= 7
+
+
+def test_the_token_is_the_last_step() -> None:
+    subject = make_source(ScriptedSender())
+    token = subject.token()
+
+    assert [token] == list(subject.steps(None, None))
+
+
+# One at a time
+
+
+def test_callers_that_start_together_cost_one_token_request() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+
+    with sender.held():
+        threads_done: list[Any] = []
+        crowd = threading.Thread(target=lambda: threads_done.extend(in_threads(32, lambda _: subject.token().value)))
+        crowd.start()
+        assert sender.arrived.acquire(timeout=5)
+    crowd.join(10)
+
+    assert ["token-1"] * 32 == threads_done
+    assert sender.count == 1
+
+
+def test_callers_that_fail_together_get_equal_errors_of_their_own() -> None:
+    """The endpoint is not asked once per waiter."""
+    sender = ScriptedSender(*[answer(401, body="")] * 99)
+    subject = make_source(sender)
+
+    with sender.held():
+        errors: list[Any] = []
+        crowd = threading.Thread(target=lambda: errors.extend(in_threads(32, lambda _: subject.token())))
+        crowd.start()
+        assert sender.arrived.acquire(timeout=5)
+    crowd.join(10)
+
+    assert sender.count == 1
+    assert {"TokenError"} == {type(error).__name__ for error in errors}
+    assert len({str(error) for error in errors}) == 1
+    assert len({id(error) for error in errors}) == 32
+
+
+def test_a_fetch_that_nobody_waits_for_any_more_still_serves_the_next() -> None:
+    """A caller gives up (a task cancelled, a KeyboardInterrupt); the fetch goes on."""
+    sender = ScriptedSender()
+    subject = make_source(sender)
+
+    with sender.held():
+        steps = subject.steps(None, None)
+        assert isinstance(next(steps), Wait)
+        steps.close()
+
+    assert subject.token().value == "token-1"
+    assert sender.count == 1
+
+
+def test_a_waker_that_left_is_not_called() -> None:
+    called: list[str] = []
+    fetch = Fetch(threading.RLock(), 0.0, ahead=False)
+    with fetch.waking(lambda: called.append("left")):
+        pass
+
+    for wake in fetch.end(None):
+        wake()
+
+    assert called == []
+
+
+def test_a_fetch_that_has_ended_wakes_at_once() -> None:
+    called: list[str] = []
+    fetch = Fetch(threading.RLock(), 0.0, ahead=False)
+    fetch.end(None)
+
+    with fetch.waking(lambda: called.append("woken")):
+        assert called == ["woken"]
+
+
+# The endpoint fails
+
+
+def test_failures_that_may_pass_are_tried_again_with_growing_pauses() -> None:
+    sender, clock = ScriptedSender(DOWN, answer(503, body=""), answer(429, body="")), FakeClock()
+
+    assert make_source(sender, clock).token().value == "token-4"
+    assert [0.5, 1.0, 2.0] == clock.slept
+
+
+def test_pauses_are_shortened_by_chance() -> None:
+    sender, clock = ScriptedSender(DOWN, DOWN), FakeClock()
+
+    make_source(sender, clock, chance=1.0).token()
+
+    assert [0.25, 0.5] == clock.slept
+
+
+def test_there_are_four_tries_at_most() -> None:
+    sender = ScriptedSender(*[DOWN] * 9)
+
+    assert error_of(make_source(sender)).reason == "down"
+    assert sender.count == 4
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404])
+def test_other_answers_are_final_at_once(status: int) -> None:
+    sender = ScriptedSender(answer(status, body=""))
+
+    assert status == error_of(make_source(sender)).status_code
+    assert sender.count == 1
+
+
+def test_an_answer_that_is_no_token_is_final_at_once() -> None:
+    sender = ScriptedSender(answer(body="<html>"))
+
+    assert error_of(make_source(sender)).reason == "not a token"
+    assert sender.count == 1
+
+
+def test_whatever_a_sender_raises_is_told_as_a_token_error() -> None:
+    sender = ScriptedSender(ValueError("canary"))
+
+    error = error_of(make_source(sender))
+
+    assert "ValueError" in str(error)
+    assert "canary" not in str(error)
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+def test_an_answer_that_cannot_even_be_read_is_a_failure_and_remembered() -> None:
+    """A fetch without an outcome would be begun again, by each caller and at once."""
+    sender = ScriptedSender(TokenResponse(200, None, None))  # type: ignore[arg-type] # the point
+    subject = make_source(sender)
+
+    assert [error_of(subject).reason] * 3 == ["TypeError"] * 3
+    assert sender.count == 1
+
+
+def test_each_try_gets_a_third_of_the_time_at_most() -> None:
+    sender = ScriptedSender()
+
+    make_source(sender, timeout=30).token()
+
+    assert sender.log[0][1] == 10
+
+
+def test_tries_share_the_time_that_is_left() -> None:
+    clock = FakeClock()
+    slow = [lambda: clock.advance(9) or DOWN] * 9
+    sender = ScriptedSender(*slow)
+
+    error = error_of(make_source(sender, clock, timeout=20))
+
+    assert error.reason == "down"
+    assert [pytest.approx(seconds) for _, seconds in sender.log] == [20 / 3, 20 / 3, 0.5]
+
+
+def test_retry_after_is_waited_for_where_it_fits() -> None:
+    sender, clock = ScriptedSender(answer(503, retry_after="7", body="")), FakeClock()
+
+    make_source(sender, clock).token()
+
+    assert clock.slept == [7.0]
+
+
+def test_a_retry_after_that_does_not_fit_ends_the_tries() -> None:
+    sender, clock = ScriptedSender(answer(503, retry_after="60", body="")), FakeClock()
+
+    error = error_of(make_source(sender, clock))
+
+    assert (60.0, True, []) == (error.retry_after, error.retryable, clock.slept)
+    assert sender.count == 1
+
+
+def test_a_failure_is_remembered_for_three_seconds() -> None:
+    """A wrong secret must not become a flood."""
+    sender, clock = ScriptedSender(*[answer(401, body="")] * 9), FakeClock()
+    subject = make_source(sender, clock)
+
+    messages = {str(error_of(subject)) for _ in range(1000)}
+    assert (1, 1) == (len(messages), sender.count)
+
+    clock.advance(2.9)
+    error_of(subject)
+    assert sender.count == 1
+
+    clock.advance(0.2)
+    error_of(subject)
+    assert sender.count == 2
+
+
+@pytest.mark.parametrize(("retry_after", "memory"), [("1", 3), ("7", 7), ("31536000", 10)])
+def test_a_retry_after_prolongs_the_memory_up_to_ten_seconds(retry_after: str, memory: float) -> None:
+    sender, clock = ScriptedSender(answer(429, retry_after=retry_after, body="")), FakeClock()
+    subject = make_source(sender, clock, timeout=0.5)
+    error_of(subject)
+
+    clock.advance(memory - 0.1)
+    error_of(subject)
+    clock.advance(0.2)
+
+    assert subject.token().value == "token-2"
+
+
+def test_a_failed_renewal_costs_nobody_anything_while_the_token_is_good(caplog: pytest.LogCaptureFixture) -> None:
+    """Used to its end, with a warning for each failed renewal, and recovery is noticed."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    sender.script = [answer(401, body=""), answer(401, body="")]
+    clock.advance(1500)
+
+    def values(seconds: float) -> set[str]:
+        clock.advance(seconds)
+        value = subject.token().value
+        wait_for_fetches()
+        return {value}
+
+    with caplog.at_level(logging.WARNING, logger="dolby_auth_plugin"):
+        assert values(0) == {"token-1"}
+        assert (values(2.9), sender.count) == ({"token-1"}, 2)
+        assert (values(0.2), sender.count) == ({"token-1"}, 3)
+        # The pause has doubled.
+        assert (values(5.8), sender.count) == ({"token-1"}, 3)
+        assert (values(0.3), sender.count) == ({"token-1"}, 4)
+
+    assert values(0) == {"token-4"}
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+def test_when_renewals_fail_to_the_end_the_error_comes_then() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    sender.script = [answer(401, body="")] * 9
+    clock.advance(1794)
+    assert subject.token().value == "token-1"
+    wait_for_fetches()
+    clock.advance(1)
+
+    assert error_of(subject).status_code == 401
+
+
+# Waiting is bounded
+
+
+def test_no_caller_waits_longer_than_the_timeout() -> None:
+    """Real time: the sender is silent, and the whole is bounded whatever it does."""
+    sender = ScriptedSender()
+    subject = make_source(sender, clock=None, timeout=0.05)
+    subject = TokenSource(real_time(subject, 0.05), TokenError)
+
+    with sender.held():
+        errors = in_threads(8, lambda _: subject.token())
+        assert {"No token within 0.05 s"} == {str(error).partition(":")[0] for error in errors}
+        assert all(error.retryable for error in errors)
+
+
+def test_an_overdue_fetch_is_disowned_and_its_late_token_dropped() -> None:
+    sender = ScriptedSender()
+    subject = TokenSource(real_time(make_source(sender), 0.05), TokenError)
+
+    with sender.held():
+        error_of(subject)
+    wait_for_fetches()
+
+    assert subject.ready() is None
+    assert error_of(subject).reason == "timed out"
+
+
+def test_a_renewal_that_sleeps_with_a_frozen_process_is_not_waited_for_for_ever() -> None:
+    """Nobody has waited for it from its start: who needs the token asks anew."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.advance(1500)
+
+    with sender.held():
+        subject.token()
+        assert sender.arrived.acquire(timeout=5)
+        assert sender.arrived.acquire(timeout=5)
+        clock.advance(3600)
+        waiting = subject.steps(None, None)
+        assert isinstance(next(waiting), Wait)
+        assert sender.arrived.acquire(timeout=5)
+    wait_for_fetches()
+
+    assert next(waiting).value == "token-3"  # type: ignore[union-attr] # a token by now
+    assert subject.token().value == "token-3"
+
+
+def test_an_overdue_renewal_is_a_failed_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning and a pause: a silent endpoint must not gather a thread for each timeout."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.advance(1500)
+
+    with sender.held(), caplog.at_level(logging.WARNING, logger="dolby_auth_plugin"):
+        subject.token()
+        for _ in range(2):
+            assert sender.arrived.acquire(timeout=5)
+        clock.advance(30)
+        for _ in range(5):
+            assert subject.token().value == "token-1"
+        clock.advance(2.9)
+        assert subject.token().value == "token-1"
+        assert not sender.arrived.acquire(timeout=0.05)
+        assert len(caplog.records) == 1
+        clock.advance(0.2)
+        subject.token()
+        assert sender.arrived.acquire(timeout=5)
+
+    wait_for_fetches()
+
+
+def test_who_joined_a_renewal_that_went_overdue_asks_anew() -> None:
+    sender, clock = ScriptedSender(life=100), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.advance(80)
+
+    with sender.held():
+        subject.token()
+        for _ in range(2):
+            assert sender.arrived.acquire(timeout=5)
+        clock.advance(16)  # over, with the renewal under way
+        waiting = subject.steps(None, None)
+        assert isinstance(next(waiting), Wait)
+        clock.advance(15)  # the renewal is overdue
+        assert isinstance(next(waiting), Wait)
+    wait_for_fetches()
+
+    assert next(waiting).value == "token-3"  # type: ignore[union-attr] # a token by now
+
+
+def test_a_callers_own_patience_shortens_its_wait_alone() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+
+    with sender.held():
+        impatient, patient = subject.steps(None, 5), subject.steps(None, None)
+        assert (next(impatient).seconds, next(patient).seconds) == (5, 30)  # type: ignore[union-attr] # both wait
+        clock.advance(5)
+        with pytest.raises(TokenError, match="No token within 5 s"):
+            next(impatient)
+    wait_for_fetches()
+
+    assert next(patient).value == "token-1"  # type: ignore[union-attr] # a token by now
+
+
+def real_time(subject: TokenSource, timeout: float) -> Any:
+    fetcher = copy.copy(fetcher_of(subject))
+    assert fetcher.send is fetcher_of(subject).send
+    fetcher.timeout = timeout
+    return fetcher
+
+
+# Refusals
+
+
+def test_a_refused_token_is_replaced_for_the_host_that_refused_it() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    token = subject.token(HOST)
+
+    assert refuse(subject, token, HOST)
+    assert subject.ready() is None
+    assert subject.token(HOST).value == "token-2"
+    assert subject.token(OTHER).value == "token-2"
+
+
+def test_a_refused_token_stays_good_for_other_hosts_until_its_replacement_is_there() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    token = subject.token(HOST)
+    refuse(subject, token, HOST)
+
+    with sender.held():
+        waiting = subject.steps(HOST, None)
+        assert isinstance(next(waiting), Wait)
+        assert token is subject.token(OTHER)
+
+
+def test_a_token_that_some_host_refused_is_not_handed_to_who_names_none() -> None:
+    subject = make_source(ScriptedSender())
+    refuse(subject, subject.token(HOST), HOST)
+
+    assert subject.token().value == "token-2"
+
+
+def test_many_refusals_of_one_token_cost_one_token_request() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    token = subject.token(HOST)
+
+    def refused(_: int) -> str:
+        assert refuse(subject, token, HOST)
+        return subject.token(HOST).value
+
+    assert ["token-2"] * 32 == in_threads(32, refused)
+    assert sender.count == 2
+
+
+def test_a_late_refusal_does_not_throw_away_a_newer_token() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    old = subject.token(HOST)
+    refuse(subject, old, HOST)
+    subject.token(HOST)
+
+    assert refuse(subject, old, HOST)
+
+    assert subject.token(HOST).value == "token-2"
+    assert sender.count == 2
+
+
+def test_a_host_that_refuses_everything_uses_up_its_allowance() -> None:
+    """Then its 401s are handed back, and the token stays."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+
+    for _ in range(1000):
+        refuse(subject, subject.token(HOST), HOST)
+        clock.advance(0.059)
+
+    assert sender.count <= 5
+    assert not refuse(subject, subject.token(HOST), HOST)
+    assert subject.ready() is not None
+
+
+def test_revocations_seconds_apart_are_all_healed() -> None:
+    """A retry that the host accepts gives back what it cost."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+
+    for _ in range(50):
+        token = subject.token(HOST)
+        assert refuse(subject, token, HOST)
+        subject.token(HOST)
+        subject.accepted(HOST, sent(token))
+        clock.advance(2)
+
+    assert sender.count == 51
+
+
+def test_if_no_replacement_can_be_had_the_mark_stays_and_the_next_request_tries_anew() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    token = subject.token(HOST)
+    sender.script = [answer(401, body="")]
+    refuse(subject, token, HOST)
+
+    assert error_of(subject, HOST).status_code == 401
+    assert token is subject.token(OTHER)
+    clock.advance(3.1)
+
+    assert subject.token(HOST).value == "token-3"
+
+
+def test_a_refusal_while_a_fetch_is_under_way_joins_it() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    token = subject.token(HOST)
+    clock.advance(1500)
+
+    with sender.held():
+        subject.token(HOST)
+        assert refuse(subject, token, HOST)
+        waiting = subject.steps(HOST, None)
+        assert isinstance(next(waiting), Wait)
+    wait_for_fetches()
+
+    assert next(waiting).value == "token-2"  # type: ignore[union-attr] # a token by now
+    assert sender.count == 2
+
+
+def test_tokens_are_recognised_by_their_header_for_a_while() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    tokens = []
+    for _ in range(12):
+        tokens.append(subject.token())
+        subject.invalidate()
+
+    assert [False] * 8 + [True] * 4 == [subject.has_issued(sent(token)) for token in tokens]
+    assert not subject.has_issued(hash("Bearer other"))
+
+
+# Invalidating
+
+
+def test_invalidate_forgets_the_token() -> None:
+    subject = make_source(ScriptedSender())
+    subject.token()
+
+    subject.invalidate()
+
+    assert subject.ready() is None
+    assert subject.token().value == "token-2"
+
+
+def test_invalidate_forgets_a_failure() -> None:
+    subject = make_source(ScriptedSender(answer(401, body="")))
+    error_of(subject)
+
+    subject.invalidate()
+
+    assert subject.token().value == "token-2"
+
+
+def test_a_fetch_under_way_serves_its_waiters_but_is_not_kept() -> None:
+    """Who comes after the call waits for it to end (never two at once), then fetches anew."""
+    sender = ScriptedSender()
+    subject = make_source(sender)
+
+    with sender.held():
+        before = subject.steps(None, None)
+        assert isinstance(next(before), Wait)
+        subject.invalidate()
+        after = subject.steps(None, None)
+        assert isinstance(next(after), Wait)
+        assert sender.arrived.acquire(timeout=5)
+        assert sender.count == 1
+    wait_for_fetches()
+
+    assert next(before).value == "token-1"  # type: ignore[union-attr] # a token by now
+    assert isinstance(next(after), Wait)
+    wait_for_fetches()
+    assert next(after).value == "token-2"  # type: ignore[union-attr] # a token by now
+
+
+def test_a_failed_fetch_that_was_invalidated_is_not_remembered() -> None:
+    sender = ScriptedSender(answer(401, body=""))
+    subject = make_source(sender)
+
+    with sender.held():
+        waiting = subject.steps(None, None)
+        next(waiting)
+        subject.invalidate()
+    wait_for_fetches()
+
+    with pytest.raises(TokenError):
+        next(waiting)
+    assert subject.token().value == "token-2"
+
+
+# Credentials by a callable
+
+
+class Vault:
+    def __init__(self, *secrets: str) -> None:
+        self.secrets = list(secrets)
+        self.asked = 0
+
+    def __call__(self) -> AppCredentials:
+        self.asked += 1
+        return AppCredentials(KEY, self.secrets[0])
+
+
+def test_a_callable_is_asked_before_each_token_request() -> None:
+    vault = Vault(SECRET)
+    subject = make_source(ScriptedSender(), credentials=vault)
+
+    subject.token()
+    subject.token()
+    subject.invalidate()
+    subject.token()
+
+    assert vault.asked == 2
+
+
+def test_a_failure_is_remembered_for_the_credentials_that_failed() -> None:
+    sender = ScriptedSender(*[answer(401, body="")] * 9)
+    subject = make_source(sender, credentials=Vault(SECRET))
+
+    for _ in range(10):
+        error_of(subject)
+
+    assert sender.count == 1
+
+
+def test_the_memory_of_a_failure_is_not_prolonged_by_asking_again() -> None:
+    sender, clock = ScriptedSender(answer(401, body="")), FakeClock()
+    subject = make_source(sender, clock, credentials=Vault(SECRET))
+    error_of(subject)
+    clock.advance(2.9)
+    error_of(subject)
+    clock.advance(0.2)
+
+    assert subject.token().value == "token-2"
+
+
+def test_other_credentials_forget_a_failure() -> None:
+    vault = Vault("old")
+    subject = make_source(ScriptedSender(answer(401, body="")), credentials=vault)
+    error_of(subject)
+
+    vault.secrets = ["new"]
+
+    assert subject.token().value == "token-2"
+
+
+def test_a_callable_that_raises_is_a_token_error_without_its_words() -> None:
+    def vault() -> AppCredentials:
+        raise RuntimeError("canary")
+
+    error = error_of(make_source(ScriptedSender(), credentials=vault))
+
+    assert "credentials() raised RuntimeError" in str(error)
+    assert "canary" not in str(error)
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+def test_a_callable_that_raises_is_not_asked_again_for_three_seconds() -> None:
+    asked: list[int] = []
+    clock = FakeClock()
+
+    def vault() -> AppCredentials:
+        asked.append(1)
+        raise RuntimeError
+
+    subject = make_source(ScriptedSender(), clock, credentials=vault)
+
+    for _ in range(5):
+        error_of(subject)
+    assert len(asked) == 1
+
+    clock.advance(3.1)
+    error_of(subject)
+    assert len(asked) == 2
+
+
+def test_even_a_system_exit_of_a_callable_strands_nobody() -> None:
+    def vault() -> AppCredentials:
+        raise SystemExit
+
+    assert error_of(make_source(ScriptedSender(), credentials=vault)).reason == "no credentials"
+
+
+def test_a_callable_that_returns_something_else_is_a_token_error() -> None:
+    subject = make_source(ScriptedSender(), credentials=lambda: ("k", "canary"))
+
+    assert "credentials() returned tuple" in str(error_of(subject))
+
+
+def test_a_callable_that_takes_all_the_time_leaves_none_for_a_try() -> None:
+    clock = FakeClock()
+    sender = ScriptedSender()
+    subject = make_source(sender, clock, credentials=lambda: clock.advance(30) or AppCredentials(KEY, SECRET))
+
+    assert error_of(subject).reason == "timed out"
+    assert sender.count == 0
+
+
+# Scopes
+
+
+def test_a_scope_that_was_not_granted_is_a_warning_once() -> None:
+    subject = make_source(ScriptedSender(scope="a"), scope="a b")
+
+    with pytest.warns(ScopeWarning, match="did not grant 'b'") as caught:
+        subject.token()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        subject.invalidate()
+        subject.token()
+
+    assert len(caught) == 1
+
+
+def test_a_warning_turned_into_an_error_costs_one_call_and_never_the_token() -> None:
+    sender = ScriptedSender(scope="a")
+    subject = make_source(sender, scope="a b")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ScopeWarning):
+            subject.token()
+        assert subject.token().value == "token-1"
+
+    assert sender.count == 1
+    assert subject.ready() is not None
+
+
+def test_the_warning_reaches_a_caller_even_if_the_first_one_has_gone() -> None:
+    """Until then no token is ready unseen."""
+    sender = ScriptedSender(scope="a")
+    subject = make_source(sender, scope="a b")
+    with sender.held():
+        steps = subject.steps(None, None)
+        next(steps)
+        steps.close()
+    wait_for_fetches()
+
+    assert subject.ready() is None
+    with pytest.warns(ScopeWarning):
+        subject.token()
+
+
+@pytest.mark.parametrize(("asked", "granted"), [(None, "a"), ("a", "a b"), ("a", None), ("comms:x", "comms:*")])
+def test_nothing_is_missing(asked: str | None, granted: str | None) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_source(ScriptedSender(scope=granted), scope=asked).token()
+
+
+# Logging
+
+
+def test_an_obtained_and_a_renewed_token_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    subject = make_source(ScriptedSender(scope="b a"), scope="a b")
+
+    with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):
+        token = subject.token(HOST)
+        refuse(subject, token, HOST)
+        subject.token(HOST)
+        wait_for_fetches()
+
+    assert caplog.messages == [
+        "token obtained: lives 1800 s, scopes a b, took 0.000 s",
+        "401 from api.dolby.com:443: the token is being replaced",
+        "token renewed: lives 1800 s, scopes a b, took 0.000 s",
+    ]
+    assert [record.levelname for record in caplog.records] == ["INFO", "DEBUG", "INFO"]
+
+
+@pytest.mark.parametrize(("scope", "told"), [(None, "scopes not named"), ("", "scopes none")])
+def test_the_log_tells_no_scopes_from_none_named(
+    scope: str | None, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="dolby_auth_plugin"):
+        make_source(ScriptedSender(scope=scope)).token()
+        wait_for_fetches()
+
+    assert told in caplog.text
+
+
+# Process life
+
+
+def test_where_no_thread_can_be_started_the_caller_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter shuts down, or a limit is reached."""
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    sender = ScriptedSender()
+
+    assert make_source(sender).token().value == "token-1"
+    assert sender.count == 1
+
+
+@contextmanager
+def held_elsewhere(subject: TokenSource) -> Iterator[None]:
+    """Another thread has the lock."""
+    entered, leave = threading.Event(), threading.Event()
+    lock = lock_of(subject)
+
+    def hold() -> None:
+        with lock:
+            entered.set()
+            leave.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert entered.wait(5)
+        yield
+    finally:
+        leave.set()
+        holder.join()
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_where_no_thread_can_be_started_a_renewal_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.advance(1500)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+
+    assert subject.token().value == "token-1"
+    assert sender.count == 1
+    monkeypatch.undo()
+    clock.advance(3)
+    subject.token()
+    wait_for_fetches()
+
+    assert subject.token().value == "token-2"
+
+
+def test_an_interrupt_while_a_thread_starts_strands_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    subject = make_source(ScriptedSender())
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        subject.token()
+    monkeypatch.undo()
+
+    assert subject.token().value == "token-1"
+
+
+def test_who_waits_for_a_fetch_whose_thread_never_started_asks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    got: list[AccessToken] = []
+    waiter = threading.Thread(target=lambda: got.append(subject.token()))
+
+    def interrupted(self: threading.Thread) -> None:
+        # The fetch is known by now, and others wait for it.
+        monkeypatch.undo()
+        waiter.start()
+        while is_fetching(subject) and not waiting(subject):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        subject.token()
+    waiter.join(5)
+
+    assert ["token-1"] == [token.value for token in got]
+
+
+def test_a_fetch_that_was_given_up_asks_for_nothing_if_its_thread_comes_to_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    threads: list[threading.Thread] = []
+
+    def interrupted(self: threading.Thread) -> None:
+        threads.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        subject.token()
+    monkeypatch.undo()
+    threads[0].start()
+    threads[0].join(5)
+
+    assert sender.count == 0
+
+
+def test_no_thread_is_started_with_the_lock_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start waits for the new thread to run, and nobody must wait for that."""
+    start = threading.Thread.start
+
+    def in_others_sight(self: threading.Thread) -> None:
+        other = threading.Thread(target=take_the_lock)
+        start(other)
+        other.join(5)
+        assert not other.is_alive()
+        start(self)
+
+    def take_the_lock() -> None:
+        with lock_of(subject):
+            pass
+
+    subject = make_source(ScriptedSender())
+    monkeypatch.setattr(threading.Thread, "start", in_others_sight)
+
+    assert subject.token().value == "token-1"
+
+
+def test_a_signal_handler_may_use_what_it_interrupted() -> None:
+    """It runs in the interrupted thread, which may hold the lock."""
+    subject = make_source(ScriptedSender())
+    token = subject.token()
+
+    with lock_of(subject):
+        assert subject.token() is token
+
+
+def test_a_signal_handler_that_can_wait_for_nobody_fetches_a_token_of_its_own() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+
+    with lock_of(subject):
+        [aside] = subject.steps(None, None)
+
+    assert isinstance(aside, AccessToken)
+    assert (aside.value, subject.ready()) == ("token-1", None)
+    assert subject.token().value == "token-2"
+
+
+def test_a_signal_handlers_own_fetch_may_fail() -> None:
+    subject = make_source(ScriptedSender(answer(401)))
+
+    with lock_of(subject):
+        assert error_of(subject).status_code == 401
+
+
+def test_credentials_that_ask_for_a_token_themselves_are_a_token_error() -> None:
+    """They would wait for the fetch that waits for them."""
+
+    def ask() -> AppCredentials:
+        subject.token()
+        return AppCredentials(KEY, SECRET)
+
+    sender = ScriptedSender()
+    subject = make_source(sender, credentials=ask)
+
+    assert error_of(subject).reason == "no credentials"
+    assert sender.count == 0
+
+
+def test_a_fetch_whose_starter_was_interrupted_still_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupt came when the thread had begun."""
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        raise KeyboardInterrupt
+
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        subject.token()
+    monkeypatch.undo()
+    wait_for_fetches()
+
+    assert subject.token().value == "token-1"
+
+
+def test_an_interrupt_in_a_caller_that_fetches_strands_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = ScriptedSender()
+    interrupted.script = [lambda: (_ for _ in ()).throw(KeyboardInterrupt)]
+    clock = FakeClock()
+    subject = make_source(interrupted, clock)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(KeyboardInterrupt):
+        subject.token()
+
+    assert subject.token().value == "token-2"
+
+
+def test_after_a_fork_the_lock_is_new_and_no_fetch_is_under_way() -> None:
+    """What a child process runs first, run here."""
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    with sender.held():
+        next(subject.steps(None, None))
+        with held_elsewhere(subject):
+            run_fork_hook()
+            assert isinstance(next(subject.steps(None, None)), Wait)
+            assert sender.arrived.acquire(timeout=5)
+
+    wait_for_fetches()
+    assert subject.ready() is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_is_not_held_up_by_what_its_parent_was_doing() -> None:
+    """With a fetch in flight and the lock held by threads that the child does not have."""
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    with sender.held():
+        waiting = subject.steps(None, None)
+        next(waiting)
+        with held_elsewhere(subject):
+            child = os.fork()
+            if child == 0:  # pragma: no cover - runs in the child, which coverage does not see
+                sender.open()
+                os._exit(0 if subject.token().value.startswith("token-") else 1)
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert subject.token().value == "token-1"
+
+
+def test_a_source_can_be_collected() -> None:
+    """What looks after forks does not keep it alive."""
+    subject = make_source(ScriptedSender())
+    subject.token()
+    gone = weakref.ref(subject)
+    wait_for_fetches()
+
+    del subject
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_without_token_shares_the_configuration_and_nothing_else() -> None:
+    subject = make_source(ScriptedSender())
+    subject.token()
+
+    other = subject.without_token()
+
+    assert other.ready() is None
+    assert other.token().value == "token-2"
+
+
+def test_pickling_takes_the_configuration_and_no_token() -> None:
+    subject = make_source(ScriptedSender())
+    fetcher_of(subject).send = silent
+    token = AccessToken.issued("canary", None, 1800, FakeClock().now(), 0.5)
+    set_token(subject, token)
+
+    data = pickle.dumps(subject)
+    other = pickle.loads(data)
+
+    assert token.value.encode() not in data
+    assert other.ready() is None
+    assert fetcher_of(other).timeout == 30.0
+
+
+def silent(request: TokenRequest, seconds: float) -> Failure:
+    """A sender that pickles."""
+    return DOWN
+
+
+def test_there_is_one_hook_for_forks_however_many_sources() -> None:
+    """`os.register_at_fork` keeps for ever what it is given."""
+    before = number_of_sources()
+    sources = [make_source(ScriptedSender()) for _ in range(10)]
+
+    assert number_of_sources() == before + len(sources)

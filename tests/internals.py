@@ -1,0 +1,202 @@
+"""
+The one place where tests reach behind the package's public names.
+
+After a rename inside the package, this module changes and the tests stay.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from dolby_auth_plugin import AccessToken
+from dolby_auth_plugin._core import source as source_module
+from dolby_auth_plugin._core.fetch import Fetcher, Sender
+from dolby_auth_plugin._core.source import TokenSource
+from dolby_auth_plugin._httpx import sender as httpx_sender
+from dolby_auth_plugin._requests import connections
+from dolby_auth_plugin.sandbox import Sandbox
+
+
+def source_of(auth: Any) -> TokenSource:
+    """The token source of an auth object."""
+    source: TokenSource = auth._source
+    return source
+
+
+def give_source(auth: Any, source: TokenSource) -> None:
+    """Have *auth* use *source*."""
+    auth._source = source
+
+
+def fetcher_of(source: TokenSource) -> Any:
+    """How *source* asks for tokens."""
+    return source._fetcher
+
+
+def rebuild(auth: Any, *, send: Sender | None = None, clock: Any = None) -> Any:
+    """*auth* with a source that has obtained nothing, another sender or clock, and no chance in renewals."""
+    source = source_of(auth)
+    old = source._fetcher
+    options = {} if clock is None else {"clock": clock}
+    fetcher = Fetcher(old.endpoint, old.credentials, send or old.send, old.timeout, **options, chance=lambda: 0.0)
+    give_source(auth, TokenSource(fetcher, source._error))
+    return auth
+
+
+def send_with(auth: Any, send: Any) -> None:
+    """Have *send* answer the token requests of *auth*."""
+    source_of(auth)._fetcher.send = send
+
+
+def sender_of(auth: Any) -> Any:
+    """What sends the token requests of *auth*."""
+    return source_of(auth)._fetcher.send
+
+
+def set_timeout(auth: Any, seconds: float) -> None:
+    """Change the timeout of a finished auth object."""
+    source_of(auth)._fetcher.timeout = seconds
+
+
+def waiting(source: TokenSource) -> int:
+    """How many callers wait for the fetch that is under way."""
+    fetch = source._fetch
+    return 0 if fetch is None else len(fetch._wakers)
+
+
+def is_fetching(source: TokenSource) -> bool:
+    """Whether a fetch is under way."""
+    return source._fetch is not None
+
+
+def lock_of(source: TokenSource) -> Any:
+    """The lock of *source*."""
+    return source._lock
+
+
+def holds_lock(source: TokenSource) -> bool:
+    """Whether the calling thread holds the lock of *source*."""
+    return bool(source._lock._is_owned())  # type: ignore[attr-defined] # as the source asks
+
+
+def present_token(source: TokenSource) -> AccessToken:
+    """The token that *source* has."""
+    assert source._token is not None
+    return source._token
+
+
+def set_token(source: TokenSource, token: AccessToken | None) -> None:
+    """Put *token* in place of the present one."""
+    source._token = token
+
+
+def header_of(token: AccessToken) -> str:
+    """The `Authorization` header that a request carries with *token*."""
+    return token._header
+
+
+def refuse(source: TokenSource, token: AccessToken, host: str) -> bool:
+    """Tell *source* that *host* answered 401 to *token*."""
+    return source.refuse(hash(token._header), host)
+
+
+def begin_fetch(auth: Any) -> Any:
+    """Begin a fetch; returns what its caller would wait for."""
+    return next(source_of(auth).steps(None, None))
+
+
+def authority(auth: Any, request: Any) -> str | None:
+    """The `host:port` to which *request* may carry the token: a URL for requests, a request for the others."""
+    host: str | None = auth._authority(request)
+    return host
+
+
+def remembered_origins(auth: Any) -> Sequence[Any]:
+    """The origins that *auth* remembers as allowed."""
+    return auth._cleared  # type: ignore[no-any-return] # an auth object of any library
+
+
+def library_of(auth: Any) -> Any:
+    """The HTTP library of an auth object, or of its class."""
+    return auth._host
+
+
+def parts_of(auth: Any) -> list[Any]:
+    """All objects of ours that an auth object is made of."""
+    source = source_of(auth)
+    fetcher = source._fetcher
+    return [
+        auth,
+        auth.token,
+        auth._verdicts,
+        source,
+        source._token,
+        source._failure,
+        fetcher,
+        fetcher.send,
+        fetcher.endpoint,
+        fetcher.credentials,
+    ]
+
+
+def forget_tls_contexts() -> None:
+    """Have each adapter load its CA bundle again."""
+    httpx_sender._tls_context.cache_clear()
+    connections.tls_context.cache_clear()
+
+
+def fresh_tls_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one test, keep the TLS contexts of httpx and httpx2 apart from those of all others."""
+    monkeypatch.setattr(httpx_sender, "_tls_context", functools.lru_cache(httpx_sender._tls_context.__wrapped__))
+
+
+def httpx_tls_context(create: Any) -> Any:
+    """The TLS context of the process for an httpx library."""
+    return httpx_sender._tls_context(create)
+
+
+def set_sandbox_clock(sandbox: Sandbox, clock: Callable[[], float]) -> None:
+    """Have the sandbox count the life of its tokens by *clock*."""
+    sandbox._state.clock = clock
+
+
+def store_file(sandbox: Sandbox, path: str, content: bytes) -> None:
+    """Put a file into the sandbox's storage."""
+    sandbox._state.store(path, content)
+
+
+def count_leak(sandbox: Sandbox) -> None:
+    """Have the sandbox report a token at its storage."""
+    sandbox._state.count("storage_leaks")
+
+
+def granted(sandbox: Sandbox) -> Any:
+    """The tokens that the sandbox has granted."""
+    return sandbox._state._grants
+
+
+def thread_frames() -> dict[int, Any]:
+    """The present frame of every thread."""
+    import sys
+
+    return sys._current_frames()
+
+
+def starter_is_here(source: TokenSource) -> bool:
+    """Whether the calling thread is to start, or runs, the fetch of *source*."""
+    return source._fetch is not None and source._fetch.owner == threading.get_ident()
+
+
+def run_fork_hook() -> None:
+    """What a forked child runs first."""
+    source_module._after_fork()
+
+
+def number_of_sources() -> int:
+    """How many token sources the fork hook looks after."""
+    return len(source_module._sources)

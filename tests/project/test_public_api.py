@@ -1,0 +1,155 @@
+"""What is public, what imports what, and what works without which library."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dolby_auth_plugin
+
+PACKAGE = Path(dolby_auth_plugin.__file__).parent
+ROOT = PACKAGE.parent
+
+# Each layer may import those before it. Adapters don't know each other.
+LAYERS = [
+    ["_core.version", "_core.errors", "_core.cutoff", "_core.hush"],
+    ["_core.token", "_core.scope", "_core.credentials"],
+    ["_core.hosts", "_core.refusals"],
+    ["_core.endpoint"],
+    ["_core.fetch"],
+    ["_core.source"],
+    ["_core.auth", "_httpx.sender", "_httpx.waiting", "_requests.connections"],
+    ["_httpx.auth", "_requests.sender"],
+    ["requests", "httpx", "httpx2"],
+]
+
+
+def test_public_names() -> None:
+    assert sorted(dolby_auth_plugin.__all__) == [
+        "AccessToken",
+        "AppCredentials",
+        "DOLBY_HOSTS",
+        "DolbyAuthError",
+        "Scope",
+        "ScopeWarning",
+        "TokenError",
+        "__version__",
+    ]
+    assert all(hasattr(dolby_auth_plugin, name) for name in dolby_auth_plugin.__all__)
+
+
+def test_dolby_auth_is_the_requests_one() -> None:
+    assert dolby_auth_plugin.DolbyAuth is importlib.import_module("dolby_auth_plugin.requests").DolbyAuth
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        dolby_auth_plugin.nothing  # noqa: B018 - the look-up is the test
+
+
+def test_public_names_have_docstrings() -> None:
+    for name in ("AccessToken", "AppCredentials", "DolbyAuth", "DolbyAuthError", "Scope", "ScopeWarning", "TokenError"):
+        assert getattr(dolby_auth_plugin, name).__doc__, name
+    for name in ("requests", "httpx", "httpx2"):
+        adapter = importlib.import_module(f"dolby_auth_plugin.{name}")
+        assert adapter.DolbyAuth.__doc__
+        assert adapter.TokenError.__doc__
+
+
+def path_of(module: str) -> Path:
+    return PACKAGE / f"{module.replace('.', '/')}.py"
+
+
+def imports_of(module: str) -> set[str]:
+    """The package's own modules that *module* imports at its top, as `LAYERS` names them."""
+    folder = module.rpartition(".")[0]
+    found = set()
+    for node in ast.parse(path_of(module).read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            inside = f"{folder}." if folder and node.level == 1 else ""
+            found.add(f"{inside}{node.module}")
+    return found
+
+
+def test_every_module_has_a_layer() -> None:
+    """The command line, the sandbox and the entry points are not layers: nothing imports them."""
+    apart = {"__init__", "__main__"}
+    modules = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] not in ("sandbox", "cli") and path.stem not in apart
+    }
+
+    assert modules == {module for layer in LAYERS for module in layer}
+
+
+@pytest.mark.parametrize("module", [module for layer in LAYERS for module in layer])
+def test_imports_point_one_way(module: str) -> None:
+    [level] = [number for number, layer in enumerate(LAYERS) if module in layer]
+    below = {name for layer in LAYERS[:level] for name in layer}
+
+    assert imports_of(module) <= below
+
+
+@pytest.mark.parametrize("module", [module for layer in LAYERS for module in layer if module[:5] in ("_core", "_http")])
+def test_nothing_below_an_adapter_imports_an_http_library(module: str) -> None:
+    """`_requests` may: only the adapter of requests imports it."""
+    text = path_of(module).read_text()
+
+    assert not re.search(r"^\s*(import|from) (requests|urllib3|httpx2?|httpcore2?|trio|anyio)\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
+def test_a_missing_host_names_its_extra(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"dolby_auth_plugin.{library}")
+
+    with pytest.raises(ImportError, match=rf"pip install 'dolby-auth-plugin\[{library}\]'") as caught:
+        importlib.import_module(f"dolby_auth_plugin.{library}")
+
+    assert caught.value.__cause__ is None
+
+
+def test_the_package_imports_no_http_library() -> None:
+    script = (
+        "import sys, dolby_auth_plugin as p\n"
+        "from dolby_auth_plugin import *\n"
+        "hosts = {'requests', 'httpx', 'httpx2', 'trio', 'anyio', 'click', 'rich', 'starlette', 'asyncio'}\n"
+        "print(sorted(hosts & set(sys.modules)))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
+def test_an_adapter_brings_no_event_loop_that_its_library_does_not(library: str) -> None:
+    """asyncio alone would take longer to import than all of the adapter."""
+    script = (
+        f"import sys, {library}\n"
+        "before = 'asyncio' in sys.modules\n"
+        f"import dolby_auth_plugin.{library}\n"
+        "print(before == ('asyncio' in sys.modules))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+
+    assert done.stdout == "True\n"
+
+
+def test_the_package_is_typed() -> None:
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_changelog_begins_with_this_version_or_what_is_unreleased() -> None:
+    headings = re.findall(r"^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert headings[0] == "Unreleased"
+    assert headings[1:2] in ([], [dolby_auth_plugin.__version__])

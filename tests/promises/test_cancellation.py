@@ -1,0 +1,1255 @@
+"""
+Who waits for a token may be cancelled, interrupted or die at any moment: that hurts nobody else, and leaves nothing.
+
+Tasks are cancelled at each point where a call can wait, threads interrupted between any two instructions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import dis
+import functools
+import gc
+import io
+import itertools
+import math
+import random
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import requests
+import trio
+import urllib3
+
+import dolby_auth_plugin
+from dolby_auth_plugin import httpx as httpx_adapter
+from dolby_auth_plugin import httpx2 as httpx2_adapter
+from dolby_auth_plugin import requests as requests_adapter
+from dolby_auth_plugin._core.endpoint import TokenRequest, TokenResponse
+from dolby_auth_plugin._core.errors import Failure
+from dolby_auth_plugin._core.fetch import Wait
+from dolby_auth_plugin._core.source import TokenSource
+
+from ..contract import CLASSIC
+from ..fakes import FakeClock, ScriptedSender, make_source, wait_for_fetches
+from ..internals import give_source, holds_lock, is_fetching, library_of, rebuild, refuse, source_of, waiting
+from ..servers import Received, Reply, Server, serving
+
+HOST = "api.dolby.com:443"
+ADAPTERS: dict[str, Any] = {"httpx": httpx_adapter, "httpx2": httpx2_adapter}
+FAMILY = pytest.mark.parametrize("library", ADAPTERS)
+# Loading a CA bundle for each client would be half of the time that these tests take.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> Iterator[None]:
+    """What is there already need not be looked through for each test."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No fetch, and nothing that asyncio, or an object's end, complains of: pytest makes errors of the latter."""
+    yield
+    wait_for_fetches()
+    gc.collect()
+    assert [] == [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"]
+
+
+@pytest.fixture
+def api() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+class OneAtATime(ScriptedSender):
+    """Counts the token requests that are under way at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._under_way = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+        with self._lock:
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+        try:
+            return super().__call__(request, seconds)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+
+def auth_with(adapter: Any, sender: ScriptedSender, *hosts: str) -> Any:
+    """An auth object for *hosts* whose token requests *sender* answers."""
+    auth = adapter.DolbyAuth(**CLASSIC, allowed_hosts=hosts)
+    return rebuild(auth, send=sender)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 - threads change it
+            await anyio.sleep(0.001)
+
+
+def spin_until(condition: Callable[[], bool]) -> None:
+    """In a thread; no Event, since what is waited for is known to none."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0)
+
+
+# Tasks
+
+
+class Stage:
+    """An httpx client with a pool of one connection, an API, a token endpoint that can be held, and other callers."""
+
+    def __init__(self, library: str, api: Server) -> None:
+        adapter = ADAPTERS[library]
+        self.api = api
+        self.sender = OneAtATime()
+        self.auth = auth_with(adapter, self.sender, api.host)
+        host = library_of(adapter.DolbyAuth)
+        self.client = host.AsyncClient(auth=self.auth, limits=host.Limits(max_connections=1), timeout=10, verify=NO_TLS)
+        self.gate = threading.Event()
+        self.traced: list[str] = []
+        # What the calls got that are not cancelled.
+        self.got: list[Any] = []
+
+    @property
+    def source(self) -> TokenSource:
+        source: TokenSource = source_of(self.auth)
+        return source
+
+    async def get(self, path: str = "/") -> int:
+        response = await self.client.get(self.api.url + path, extensions={"trace": self._trace})
+        status: int = response.status_code
+        return status
+
+    async def _trace(self, name: str, info: object) -> None:
+        self.traced.append(name)
+
+    async def other(self, call: Callable[[], Awaitable[Any]]) -> None:
+        self.got.append(await call())
+
+    def refuse_the_first_token(self, refusal: Reply | None = None, *, held: bool = False) -> None:
+        """And let the answer to the others wait for the gate, if *held*."""
+
+        def answer(received: Received) -> Reply:
+            if received.token == "Bearer token-1":
+                return refusal or Reply(401, body=b"refused")
+            if held:
+                assert self.gate.wait(10)
+            return Reply()
+
+        self.api.answer = answer
+
+
+class Moment:
+    """Where the victim is when it is cancelled, and what must have come of it all."""
+
+    # Token requests in all. Two: there is a token at first, which the API refuses.
+    token_requests = 1
+    # Who else waits for the token at that moment; if anybody does, the fetch is held.
+    waiters = 0
+    # What the other callers get in the end.
+    expected: tuple[Any, ...] = ()
+
+    async def prepare(self, stage: Stage, group: Any) -> None:
+        """Up to the victim's call."""
+
+    async def reached(self, stage: Stage, group: Any) -> None:
+        """Until the victim is there."""
+        raise NotImplementedError
+
+
+class Waits(Moment):
+    """While it waits for a fetch that another started."""
+
+    waiters = 1
+    expected = (200,)
+
+    async def prepare(self, stage: Stage, group: Any) -> None:
+        group.start_soon(stage.other, stage.get)
+        await until(lambda: waiting(stage.source) == 1)
+
+    async def reached(self, stage: Stage, group: Any) -> None:
+        await until(lambda: waiting(stage.source) == 2)
+
+
+class Leads(Moment):
+    """While it waits for the fetch that it started itself, as others do."""
+
+    waiters = 1
+    expected = (200,)
+
+    async def reached(self, stage: Stage, group: Any) -> None:
+        await until(lambda: waiting(stage.source) == 1)
+        group.start_soon(stage.other, stage.get)
+        await until(lambda: waiting(stage.source) == 2)
+
+
+class WaitsForAReplacement(Moment):
+    """After a 401; its unread body holds the pool's only connection."""
+
+    token_requests = 2
+    waiters = 1
+    expected = ("token-2",)
+
+    async def prepare(self, stage: Stage, group: Any) -> None:
+        stage.refuse_the_first_token()
+
+    async def reached(self, stage: Stage, group: Any) -> None:
+        await until(lambda: waiting(stage.source) == 1)
+        group.start_soon(stage.other, functools.partial(_value, stage))
+        await until(lambda: waiting(stage.source) == 2)
+
+
+class ReadsTheRefusal(Moment):
+    """While the body of the 401 is read, of which the end never comes."""
+
+    token_requests = 2
+
+    async def prepare(self, stage: Stage, group: Any) -> None:
+        stage.refuse_the_first_token(Reply(401, {"Content-Length": "1000"}, b"refu"))
+
+    async def reached(self, stage: Stage, group: Any) -> None:
+        await until(lambda: "http11.receive_response_body.started" in stage.traced)
+
+
+class Retries(Moment):
+    """While the request is under way for the second time."""
+
+    token_requests = 2
+
+    async def prepare(self, stage: Stage, group: Any) -> None:
+        stage.refuse_the_first_token(held=True)
+
+    async def reached(self, stage: Stage, group: Any) -> None:
+        await until(lambda: len(stage.api.log) == 2)
+
+
+class WaitsForAConnection(Moment):
+    """While another call has the pool's only connection."""
+
+    expected = (200,)
+
+    async def prepare(self, stage: Stage, group: Any) -> None:
+        stage.api.answer = lambda _: Reply() if stage.gate.wait(10) else Reply(500)
+        group.start_soon(stage.other, stage.get)
+        await until(lambda: len(stage.api.log) == 1)
+
+    async def reached(self, stage: Stage, group: Any) -> None:
+        await anyio.wait_all_tasks_blocked()
+
+
+async def _value(stage: Stage) -> str:
+    value: str = (await stage.auth.atoken()).value
+    return value
+
+
+Call = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class SiblingError(Exception):
+    """What another task of the victim's group fails with."""
+
+
+# How a task is cancelled: by whom and with what it ends. Each runs *call* and, once it is *reached*, cancels it.
+
+
+async def by_task_cancel(call: Call, reached: Call) -> None:
+    task = asyncio.create_task(call())
+    await reached()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def by_asyncio_timeout(call: Call, reached: Call) -> None:
+    async def end(scope: asyncio.Timeout) -> None:
+        await reached()
+        scope.reschedule(asyncio.get_running_loop().time())
+
+    async def within() -> None:
+        async with asyncio.timeout(None) as scope:
+            endings.append(asyncio.create_task(end(scope)))
+            await call()
+
+    endings: list[asyncio.Task[None]] = []
+    with pytest.raises(TimeoutError):
+        await within()
+    await endings[0]
+
+
+async def by_a_sibling_in_a_task_group(call: Call, reached: Call) -> None:
+    async def fail() -> None:
+        await reached()
+        raise SiblingError
+
+    async def both() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(call())
+            group.create_task(fail())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await both()
+    assert [SiblingError] == [type(error) for error in caught.value.exceptions]
+
+
+async def by_anyio_scope(call: Call, reached: Call) -> None:
+    """On asyncio it cancels again and again, until the scope is left."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+        await reached()
+        group.cancel_scope.cancel()
+
+
+async def by_anyio_fail_after(call: Call, reached: Call) -> None:
+    async def end(scope: anyio.CancelScope) -> None:
+        await reached()
+        scope.deadline = anyio.current_time()
+
+    async def within(group: Any) -> None:
+        with anyio.fail_after(math.inf) as scope:
+            group.start_soon(end, scope)
+            await call()
+
+    async with anyio.create_task_group() as group:
+        with pytest.raises(TimeoutError):
+            await within(group)
+
+
+async def by_trio_scope(call: Call, reached: Call) -> None:
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            nursery.start_soon(_cancel_trio, scope, reached)
+            await call()
+        assert scope.cancelled_caught
+
+
+async def by_trio_move_on_after(call: Call, reached: Call) -> None:
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(math.inf) as scope:
+            nursery.start_soon(_end_trio, scope, reached)
+            await call()
+        assert scope.cancelled_caught
+
+
+async def by_trio_fail_after(call: Call, reached: Call) -> None:
+    async def within(nursery: trio.Nursery) -> None:
+        with trio.fail_after(math.inf) as scope:
+            nursery.start_soon(_end_trio, scope, reached)
+            await call()
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(trio.TooSlowError):
+            await within(nursery)
+
+
+async def by_a_sibling_in_a_nursery(call: Call, reached: Call) -> None:
+    async def both() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await reached()
+            raise SiblingError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await both()
+    assert [SiblingError] == [type(error) for error in caught.value.exceptions]
+
+
+async def _cancel_trio(scope: trio.CancelScope, reached: Call) -> None:
+    await reached()
+    scope.cancel()
+
+
+async def _end_trio(scope: trio.CancelScope, reached: Call) -> None:
+    await reached()
+    scope.deadline = trio.current_time()
+
+
+WAYS: dict[str, list[Callable[[Call, Call], Coroutine[Any, Any, None]]]] = {
+    "asyncio": [
+        by_anyio_scope,
+        by_task_cancel,
+        by_asyncio_timeout,
+        by_a_sibling_in_a_task_group,
+        by_anyio_fail_after,
+    ],
+    "trio": [by_trio_scope, by_trio_move_on_after, by_trio_fail_after, by_a_sibling_in_a_nursery],
+}
+
+
+@pytest.mark.parametrize(
+    ("library", "backend", "way"),
+    [
+        pytest.param(library, backend, way, id=f"{library}-{backend}-{way.__name__}")
+        # The two share their flows: one way on each backend tells whether they hold with httpx2's connections.
+        for library, count in (("httpx", 5), ("httpx2", 1))
+        for backend, ways in WAYS.items()
+        for way in ways[:count]
+    ],
+)
+@pytest.mark.parametrize(
+    "moment",
+    [Waits, Leads, WaitsForAReplacement, ReadsTheRefusal, Retries, WaitsForAConnection],
+    ids=lambda m: m.__name__,
+)
+def test_a_cancelled_call_ends_at_once_and_costs_nobody_anything(
+    moment: type[Moment],
+    backend: str,
+    way: Callable[[Call, Call], Coroutine[Any, Any, None]],
+    library: str,
+    api: Server,
+) -> None:
+    """What it waits for is held until it has gone: so it went at once. Its client, with one connection, goes on."""
+    complaints: list[Any] = []
+    afterwards: list[int] = []
+    stage, scene = Stage(library, api), moment()
+
+    async def main() -> None:
+        if backend == "asyncio":
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        async with stage.client, anyio.create_task_group() as group:
+            if scene.token_requests == 2:
+                await stage.auth.atoken()
+            with stage.sender.held() if scene.waiters else contextlib.nullcontext():
+                await scene.prepare(stage, group)
+                with anyio.fail_after(10):
+                    await way(stage.get, functools.partial(scene.reached, stage, group))
+                assert scene.waiters == waiting(stage.source)
+            stage.gate.set()
+            await until(lambda: len(stage.got) == len(scene.expected))
+            afterwards.append(await stage.get())
+
+    anyio.run(main, backend=backend)
+
+    assert afterwards == [200]
+    assert scene.expected == tuple(stage.got)
+    assert (scene.token_requests, 1) == (stage.sender.count, stage.sender.most)
+    assert complaints == []
+
+
+@FAMILY
+def test_wait_for_ends_a_wait(library: str) -> None:
+    sender = ScriptedSender()
+    auth = auth_with(ADAPTERS[library], sender, HOST)
+
+    async def main() -> str:
+        with sender.held():
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(auth.atoken(), 0.01)
+            assert waiting(source_of(auth)) == 0
+        return str((await auth.atoken()).value)
+
+    assert asyncio.run(main()) == "token-1"
+    assert sender.count == 1
+
+
+@FAMILY
+@pytest.mark.parametrize(
+    ("backend", "way"),
+    [("asyncio", by_task_cancel), ("asyncio", by_anyio_scope), ("trio", by_trio_scope)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_task_may_be_cancelled_in_the_very_turn_in_which_it_is_woken(
+    library: str, backend: str, way: Callable[[Call, Call], Coroutine[Any, Any, None]]
+) -> None:
+    sender, complaints = ScriptedSender(), list[Any]()
+    auth = auth_with(ADAPTERS[library], sender, HOST)
+
+    async def woken() -> None:
+        await until(lambda: waiting(source_of(auth)) == 1)
+        sender.open()
+        # Without a turn of the loop.
+        wait_for_fetches()
+
+    async def main() -> None:
+        if backend == "asyncio":
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        sender.close()
+        await way(auth.atoken, woken)
+
+    anyio.run(main, backend=backend)
+
+    assert complaints == []
+    assert (auth.token().value, sender.count) == ("token-1", 1)
+
+
+@FAMILY
+@BACKENDS
+@pytest.mark.parametrize("refused", [False, True], ids=["cold", "refused"])
+def test_of_200_tasks_those_that_are_not_cancelled_get_their_answer(library: str, backend: str, refused: bool) -> None:
+    """Half of them are, each at a moment of its own, while the fetch is held."""
+    chance = random.Random(20261124)
+    victims = {index: chance.randrange(40) for index in chance.sample(range(200), 100)}
+    sender, statuses = OneAtATime(), dict[int, int]()
+    auth = auth_with(ADAPTERS[library], sender, HOST.removesuffix(":443"))
+    host = library_of(auth)
+    bad = "Bearer token-1" if refused else None
+
+    def answer(request: Any) -> Any:
+        return host.Response(401 if request.headers["Authorization"] == bad else 200)
+
+    async def main() -> None:
+        if refused:
+            await auth.atoken()
+        async with host.AsyncClient(auth=auth, transport=host.MockTransport(answer), verify=NO_TLS) as client:
+            with anyio.fail_after(10):
+                async with anyio.create_task_group() as group:
+                    cancelled = 0
+
+                    async def call(index: int) -> None:
+                        response = await client.get(f"https://{HOST}/")
+                        statuses[index] = response.status_code
+
+                    async def victim(index: int, turns: int) -> None:
+                        nonlocal cancelled
+                        async with anyio.create_task_group() as own:
+                            own.start_soon(call, index)
+                            for _ in range(turns):
+                                await anyio.lowlevel.checkpoint()
+                            own.cancel_scope.cancel()
+                        cancelled += 1
+
+                    with sender.held():
+                        for index in range(200):
+                            if index in victims:
+                                group.start_soon(victim, index, victims[index])
+                            else:
+                                group.start_soon(call, index)
+                        await until(lambda: cancelled == 100)
+                        await until(lambda: waiting(source_of(auth)) == 100)
+
+    anyio.run(main, backend=backend)
+
+    assert {index: 200 for index in range(200) if index not in victims} == statuses
+    assert (1 + refused, 1) == (sender.count, sender.most)
+
+
+@FAMILY
+def test_a_loop_that_is_closed_while_tasks_wait_strands_nobody_else(library: str) -> None:
+    sender = ScriptedSender()
+    auth = auth_with(ADAPTERS[library], sender, HOST)
+    values: list[str] = []
+    thread = threading.Thread(target=lambda: values.append(auth.token().value))
+    loop = asyncio.new_event_loop()
+
+    with sender.held():
+        tasks = [loop.create_task(auth.atoken()) for _ in range(3)]
+        loop.run_until_complete(until(lambda: waiting(source_of(auth)) == 3))
+        loop.close()
+        # Behind them in the line.
+        thread.start()
+        spin_until(lambda: waiting(source_of(auth)) == 4)
+    thread.join(10)
+
+    assert values == ["token-1"]
+    for task in tasks:
+        assert not task.done()
+        # That they are left is this test's doing.
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # as asyncio's own `gather` does
+
+
+# Flows
+
+
+YIELDS = pytest.mark.parametrize("place", ["a foreign request", "the request", "the retry"])
+
+
+@FAMILY
+@BACKENDS
+@YIELDS
+def test_an_async_flow_can_be_closed_at_each_of_its_yields(library: str, backend: str, place: str) -> None:
+    sender = ScriptedSender()
+    auth = auth_with(ADAPTERS[library], sender, HOST.removesuffix(":443"))
+    host = library_of(auth)
+
+    async def main() -> str:
+        request = host.Request("GET", "https://example.com/" if place == "a foreign request" else f"https://{HOST}/")
+        flow = auth.async_auth_flow(request)
+        await anext(flow)
+        if place == "the retry":
+            await flow.asend(host.Response(401, request=request))
+        await flow.aclose()
+        return str((await auth.atoken()).value)
+
+    value = anyio.run(main, backend=backend)
+
+    assert value == f"token-{sender.count}"
+    assert sender.count == 1 + (place == "the retry")
+
+
+@FAMILY
+@YIELDS
+def test_a_sync_flow_can_be_closed_at_each_of_its_yields(library: str, place: str) -> None:
+    sender = ScriptedSender()
+    auth = auth_with(ADAPTERS[library], sender, HOST.removesuffix(":443"))
+    host = library_of(auth)
+    request = host.Request("GET", "https://example.com/" if place == "a foreign request" else f"https://{HOST}/")
+    flow = auth.sync_auth_flow(request)
+    next(flow)
+    if place == "the retry":
+        flow.send(host.Response(401, request=request))
+
+    flow.close()
+
+    assert auth.token().value == f"token-{sender.count}"
+    assert sender.count == 1 + (place == "the retry")
+
+
+# Streams
+
+
+def stalled(_: Received) -> Reply:
+    """A refusal of which the end never comes."""
+    return Reply(401, {"Content-Length": "1000"}, b"refu")
+
+
+@FAMILY
+def test_a_stream_of_a_401_that_is_closed_early_gives_its_connection_back(library: str, api: Server) -> None:
+    """The second 401, which the caller gets unread, of a pool of one."""
+    auth = auth_with(ADAPTERS[library], ScriptedSender(), api.host)
+    host = library_of(auth)
+    api.answer = lambda received: Reply(401) if received.token == "Bearer token-1" else stalled(received)
+
+    with host.Client(auth=auth, limits=host.Limits(max_connections=1), timeout=10, verify=NO_TLS) as client:
+        with client.stream("GET", api.url) as response:
+            assert response.status_code == 401
+        api.answer = lambda _: Reply()
+
+        assert client.get(api.url).status_code == 200
+
+
+@FAMILY
+@BACKENDS
+def test_an_async_stream_of_a_401_that_is_closed_early_gives_its_connection_back(
+    library: str, backend: str, api: Server
+) -> None:
+    auth = auth_with(ADAPTERS[library], ScriptedSender(), api.host)
+    host = library_of(auth)
+    api.answer = lambda received: Reply(401) if received.token == "Bearer token-1" else stalled(received)
+
+    async def main() -> int:
+        async with host.AsyncClient(
+            auth=auth, limits=host.Limits(max_connections=1), timeout=10, verify=NO_TLS
+        ) as client:
+            async with client.stream("GET", api.url) as response:
+                assert response.status_code == 401
+            api.answer = lambda _: Reply()
+            status: int = (await client.get(api.url)).status_code
+            return status
+
+    assert anyio.run(main, backend=backend) == 200
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_streamed_401_gives_its_connection_back_to_a_session_of_one(api: Server, refusals: int) -> None:
+    """The first one is let go unread, the second is the caller's to close."""
+    refused = [f"Bearer token-{serial}" for serial in range(1, refusals + 1)]
+    api.answer = lambda received: stalled(received) if received.token in refused else Reply()
+    auth = auth_with(requests_adapter, ScriptedSender(), api.host)
+
+    statuses: list[int] = []
+
+    def calls() -> None:
+        with session.get(api.url, stream=True, timeout=10) as response:
+            statuses.append(response.status_code)
+        api.answer = lambda _: Reply()
+        statuses.append(session.get(api.url, timeout=10).status_code)
+
+    with requests.Session() as session:
+        session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=1, pool_block=True))
+        session.auth = auth
+        # In a thread that may be left: requests waits for a connection without end.
+        thread = threading.Thread(target=calls, daemon=True)
+        thread.start()
+        thread.join(10)
+
+    assert [200 if refusals == 1 else 401, 200] == statuses
+
+
+# Threads
+
+
+ROOT = Path(__file__).parents[2]
+
+# Where tests run in the background, interrupts may be ignored, and children inherit that. Neither may hang.
+INTERRUPTIBLE = """
+import faulthandler, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+faulthandler.dump_traceback_later(30, exit=True)
+"""
+
+LED_BY_THE_MAIN_THREAD = """
+import threading, time
+import requests
+from dolby_auth_plugin.requests import DolbyAuth
+from tests.fakes import ScriptedSender, make_source
+from tests.internals import give_source, source_of, waiting
+from tests.servers import serving
+
+def call():
+    with requests.Session() as session:
+        session.auth = auth
+        return session.get(api.url, timeout=20).status_code
+
+def others():
+    assert sender.arrived.acquire(timeout=10)
+    for worker in workers:
+        worker.start()
+    while waiting(source_of(auth)) < 17:
+        time.sleep(0.001)
+    print("waiting", flush=True)
+
+sender, statuses = ScriptedSender(), []
+workers = [threading.Thread(target=lambda: statuses.append(call())) for _ in range(16)]
+with serving() as api:
+    auth = DolbyAuth("key", "secret", allowed_hosts=[api.host])
+    give_source(auth, make_source(sender))
+    crowd = threading.Thread(target=others)
+    crowd.start()
+    with sender.held():
+        try:
+            call()
+        except KeyboardInterrupt:
+            print("interrupted,", waiting(source_of(auth)), "wait")
+    crowd.join()
+    for worker in workers:
+        worker.join(20)
+    print(*statuses, call(), "token requests:", sender.count)
+"""
+
+
+def test_an_interrupt_of_a_leading_main_thread_ends_its_wait_alone() -> None:
+    """A real one, from another process; the interrupted call ends while the fetch is still held."""
+    with subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTIBLE + LED_BY_THE_MAIN_THREAD],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as script:
+        assert script.stdout is not None
+        first = script.stdout.readline()
+        script.send_signal(signal.SIGINT)
+        try:
+            rest, complaints = script.communicate(timeout=40)
+        finally:
+            script.kill()
+
+    assert ("waiting\n", "") == (first, complaints)
+    assert rest.splitlines() == ["interrupted, 16 wait", f"{'200 ' * 17}token requests: 1"]
+
+
+AT_RANDOM_MOMENTS = """
+import random, sys, threading, time
+from tests.fakes import ScriptedSender, make_source
+
+chance, main, interrupted = random.Random(20261124), threading.get_ident(), 0
+sys.setswitchinterval(1e-5)
+failures = []
+threading.excepthook = lambda failed: failures.append(failed.exc_value)
+
+def interrupt(delay):
+    with go:
+        pass
+    end = time.perf_counter() + delay
+    while time.perf_counter() < end:
+        pass
+    signal.pthread_kill(main, signal.SIGINT)
+
+def call():
+    with go:
+        pass
+    values.append(subject.token().value)
+
+for _ in range(300):
+    # A bare lock, since an Event of the main thread's would be interrupted too, and can break then.
+    sender, values, go = ScriptedSender(), [], threading.Lock()
+    go.acquire()
+    subject = make_source(sender)
+    threads = [threading.Thread(target=call, daemon=True) for _ in range(3)]
+    threads.append(threading.Thread(target=interrupt, args=[chance.random() * 1e-3]))
+    for thread in threads:
+        thread.start()
+    try:
+        go.release()
+        subject.token()
+        while True:
+            # Short ones, since a signal that comes just before one does not end it.
+            time.sleep(0.001)
+    except KeyboardInterrupt:
+        interrupted += 1
+    for thread in threads:
+        thread.join(10)
+    values.append(subject.token().value)
+    assert (values, sender.count, failures) == (["token-1"] * 4, 1, []), (values, sender.count, failures)
+print(interrupted)
+"""
+
+
+def test_interrupts_at_random_moments_strand_nobody_and_cost_no_token_request() -> None:
+    """Three other threads call at the same time; none of them fails, nor does the fetch's."""
+    script = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTIBLE + AT_RANDOM_MOMENTS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert script.returncode == 0, script.stderr
+    # Python itself loses one now and then.
+    assert int(script.stdout) > 200
+
+
+@pytest.mark.parametrize("released", ["before", "after"])
+def test_a_leading_thread_that_dies_strands_nobody(released: str) -> None:
+    """Killed from outside, just before or after it is woken, so that it dies somewhere on its way out."""
+    if sys.gettrace() is not None:
+        pytest.skip("an exception that waits for another thread makes a traced one of Python 3.11 spin")
+    for _ in range(30):
+        sender = OneAtATime()
+        values = _kill_the_first_of_four(make_source(sender), sender, released)
+
+        assert ["token-1"] * 3 == values[-3:]
+        assert sender.count == 1
+
+
+def _kill_the_first_of_four(subject: TokenSource, sender: ScriptedSender, released: str) -> list[str]:
+    """The tokens of four callers in threads."""
+    values: list[str] = []
+
+    def call() -> None:
+        with contextlib.suppress(SystemExit):
+            values.append(subject.token().value)
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    with sender.held():
+        for count, thread in enumerate(threads, 1):
+            thread.start()
+            spin_until(functools.partial(lambda number: waiting(subject) == number, count))
+        if released == "before":
+            sender.open()
+        # Not before its fetch's thread runs: at first Python 3.11 takes one for the other.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threads[0].ident or 0), ctypes.py_object(SystemExit))
+    for thread in threads:
+        thread.join(10)
+    return values
+
+
+# Interrupts at every point
+
+
+class Interrupter:
+    """
+    Interrupts the main thread at a chosen point of what it does in the package.
+
+    An interpreter looks for a signal after calls and before jumps back, not wherever it calls a trace function: what
+    one raised could leave a lock held that no signal can. So the trace function only counts. At the chosen point
+    it puts two functions of the interpreter's own in its place: the first makes as if SIGINT had come, the second
+    does nothing; where the interrupt is raised, is the interpreter's affair.
+
+    Args:
+        point: Which call or jump back, counted from 1.
+        at_each: Called before each instruction with the frame and the event.
+    """
+
+    _watched = (str(Path(dolby_auth_plugin.__file__).parent), contextlib.__file__)
+
+    def __init__(self, point: int, at_each: Callable[[FrameType, str], None]) -> None:
+        self.passed = 0
+        self.place = ""
+        self._point = point
+        self._at_each = at_each
+
+    def run(self, work: Callable[[], object]) -> object:
+        """What *work* returns, or the exception it raises."""
+        before = sys.gettrace()
+        try:
+            try:
+                sys.settrace(self._entered)
+                return work()
+            finally:
+                sys.settrace(before)
+        except (Exception, KeyboardInterrupt) as error:
+            return error
+
+    def _entered(self, frame: FrameType, event: str, argument: object) -> Any:
+        if not (frame.f_code.co_filename.startswith(self._watched) or self._is_a_call_of_threading(frame)):
+            return None
+        frame.f_trace_opcodes = True
+        self._at_each(frame, event)
+        return self._step
+
+    def _is_a_call_of_threading(self, frame: FrameType) -> bool:
+        """
+        Whether it is `threading` at work for the package.
+
+        Not inside `Thread.start` where it waits for a first sign of life: that an interrupt breaks beyond repair.
+        """
+        caller = frame.f_back
+        return (
+            frame.f_code.co_filename == threading.__file__
+            and caller is not None
+            and caller.f_trace is not None
+            and caller.f_code is not threading.Thread.start.__code__
+        )
+
+    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
+        self._at_each(frame, event)
+        if event == "opcode" and frame.f_lasti in _before_a_look(frame.f_code):
+            self.passed += 1
+            if self.passed == self._point:
+                self.place = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+                sys.settrace(_nothing)
+                return _interrupt
+        return self._step
+
+
+@functools.cache
+def _before_a_look(code: CodeType) -> frozenset[int]:
+    """The instructions ahead of those that have the interpreter look for a signal."""
+    instructions = list(dis.get_instructions(code))
+    return frozenset(
+        one.offset
+        for one, following in itertools.pairwise(instructions)
+        if following.opname.startswith(("CALL", "JUMP_BACKWARD"))
+    )
+
+
+def _in_c(name: str, *arguments: Any) -> Any:
+    """A C function that takes these arguments, and no notice of the three of a trace function that follow."""
+    return ctypes.PYFUNCTYPE(ctypes.c_int, *arguments, *[ctypes.py_object] * 3)((name, ctypes.pythonapi))
+
+
+_nothing, _signal = _in_c("Py_IsInitialized"), _in_c("PyErr_SetInterruptEx", ctypes.c_int)
+_nothing.restype = None
+# What is returned takes its place as the trace function: so it is called once.
+_signal.restype = {0: _nothing}.get
+_interrupt = functools.partial(_signal, signal.SIGINT)
+
+
+class Attack:
+    """A caller to be interrupted, and others who need the token at the same time and afterwards."""
+
+    # Token requests in all, the first one of a source that has a token included.
+    token_requests: tuple[int, ...] = (1,)
+
+    def __init__(self) -> None:
+        self.sender = OneAtATime()
+        self.clock = FakeClock()
+        self.source = make_source(self.sender, self.clock)
+        self.got: list[object] = []
+        self._others: list[threading.Thread] = []
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Up to the call."""
+
+    def call(self) -> object:
+        """The call that is interrupted."""
+        return self.source.token(HOST)
+
+    def at_each(self, frame: FrameType, event: str) -> None:
+        """Have another join the fetch as soon as it can, and let the fetch end when the caller waits for it."""
+        if not self._others and is_fetching(self.source) and not holds_lock(self.source):
+            self.join_another()
+        if event == "call" and frame.f_code is Wait.block.__code__:
+            self.sender.open()
+
+    def join_another(self) -> None:
+        def call() -> None:
+            try:
+                self.got.append(self.source.token(HOST).value)
+            except BaseException as error:
+                self.got.append(error)
+
+        before = waiting(self.source)
+        thread = threading.Thread(target=call, daemon=True)
+        self._others.append(thread)
+        thread.start()
+        spin_until(lambda: waiting(self.source) > before or not thread.is_alive())
+
+    def after(self) -> None:
+        """What must hold when the call has ended, one way or the other."""
+        self.join_another()
+        self.sender.open()
+        for thread in self._others:
+            thread.join(10)
+            assert not thread.is_alive(), "a caller is stuck"
+        assert [] == [value for value in self.got if not isinstance(value, str)]
+        for _ in range(2):
+            value = self.source.token(HOST).value
+            spin_until(lambda: not is_fetching(self.source))
+        assert (f"token-{self.sender.count}", 1) == (value, self.sender.most)
+        assert self.sender.count in self.token_requests
+
+
+class Cold(Attack):
+    """The first call of all."""
+
+    def prepare(self) -> None:
+        self.sender.close()
+
+
+class Joined(Attack):
+    """A call that joins another's fetch."""
+
+    def prepare(self) -> None:
+        self.sender.close()
+        self.join_another()
+
+
+class Renewal(Attack):
+    """A call that gets the present token, and starts a renewal behind it."""
+
+    token_requests = (2,)
+
+    def prepare(self) -> None:
+        self.source.token()
+        self.clock.advance(1500)
+        self.sender.close()
+
+
+class Replacement(Attack):
+    """A call that waits for the replacement of a refused token."""
+
+    token_requests = (2,)
+
+    def prepare(self) -> None:
+        refuse(self.source, self.source.token(), HOST)
+        self.sender.close()
+
+
+class Invalidation(Attack):
+    """Broken off, it may have had its effect or not."""
+
+    token_requests = (1, 2)
+
+    def prepare(self) -> None:
+        self.source.token()
+
+    def call(self) -> None:
+        self.source.invalidate()
+
+
+class Overdue(Attack):
+    """A call that gives up another's fetch, which is past its deadline."""
+
+    token_requests = (1, 2)
+
+    def prepare(self) -> None:
+        self.sender.close()
+        next(self.source.steps(None, None))
+        assert self.sender.arrived.acquire(timeout=10)
+        self.clock.advance(30)
+
+    def at_each(self, frame: FrameType, event: str) -> None:
+        pass
+
+    def after(self) -> None:
+        # The late token is kept only if it was not given up yet; a failure is forgotten by then.
+        self.sender.open()
+        wait_for_fetches()
+        self.clock.advance(10)
+        super().after()
+
+
+class OfALibrary(Attack):
+    """A whole call of requests or httpx."""
+
+    auth: Any
+    url = f"https://{HOST}/"
+    # Whether the source has a token at first, and the API refuses it.
+    refused = False
+
+    def prepare(self) -> None:
+        give_source(self.auth, self.source)
+        if self.refused:
+            self.source.token()
+        self.sender.close()
+
+    def status(self, authorization: object) -> int:
+        return 401 if self.refused and authorization == "Bearer token-1" else 200
+
+    def after(self) -> None:
+        if self.refused and self.sender.count == 1:
+            # Maybe broken off before the refusal was noted; the next call goes all the way.
+            self.sender.open()
+            assert self.call() == 200
+        super().after()
+        assert self.call() == 200
+
+
+class OfRequests(OfALibrary):
+    def prepare(self) -> None:
+        class InMemory(requests.adapters.HTTPAdapter):
+            def send(adapter, request: Any, *arguments: Any, **options: Any) -> requests.Response:  # noqa: N805 - `self` is the test
+                raw = urllib3.HTTPResponse(
+                    io.BytesIO(b"body"),
+                    status=self.status(request.headers.get("Authorization")),
+                    preload_content=False,
+                )
+                return adapter.build_response(request, raw)
+
+        self.auth = requests_adapter.DolbyAuth(**CLASSIC)
+        self.session = requests.Session()
+        self.session.mount("https://", InMemory())
+        self.session.auth = self.auth
+        super().prepare()
+
+    def call(self) -> int:
+        return self.session.get(self.url).status_code
+
+
+class OfHttpx(OfALibrary):
+    def prepare(self) -> None:
+        self.auth = httpx_adapter.DolbyAuth(**CLASSIC)
+        host = library_of(self.auth)
+        transport = host.MockTransport(
+            lambda request: host.Response(self.status(request.headers.get("Authorization")), content=b"body")
+        )
+        self.client = host.Client(auth=self.auth, transport=transport, verify=NO_TLS)
+        super().prepare()
+
+    def call(self) -> int:
+        status: int = self.client.get(self.url).status_code
+        return status
+
+
+class RefusedOfRequests(OfRequests):
+    token_requests = (2,)
+    refused = True
+
+
+class RefusedOfHttpx(OfHttpx):
+    token_requests = (2,)
+    refused = True
+
+
+EVERYWHERE = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="later Pythons trace by rewriting code: some miss instructions, some crash"
+)
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """They are raised even where tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupt_everywhere(attack: type[Attack]) -> None:
+    interrupted = 0
+    for point in itertools.count(1):
+        scene = attack()
+        interrupter = Interrupter(point, scene.at_each)
+
+        outcome = interrupter.run(scene.call)
+
+        try:
+            assert not isinstance(outcome, RuntimeError), outcome
+            scene.after()
+        except BaseException as error:
+            error.add_note(f"after an interrupt at point {point}: {interrupter.place}")
+            raise
+        interrupted += isinstance(outcome, KeyboardInterrupt)
+        if interrupter.passed < point:
+            break
+    assert interrupted > point / 2
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Cold,
+        Joined,
+        Renewal,
+        Replacement,
+        Invalidation,
+        Overdue,
+        OfRequests,
+        RefusedOfRequests,
+        OfHttpx,
+        RefusedOfHttpx,
+    ],
+    ids=lambda attack: attack.__name__,
+)
+@pytest.mark.usefixtures("interrupts")
+def test_wherever_a_caller_is_interrupted_the_others_get_their_token(attack: type[Attack]) -> None:
+    interrupt_everywhere(attack)
+
+
+class ThreadlessCold(Attack):
+    """Who fetches by himself may be interrupted when his token request is out: another may follow."""
+
+    token_requests = (1, 2)
+
+
+@EVERYWHERE
+@pytest.mark.usefixtures("interrupts")
+def test_wherever_a_caller_that_fetches_by_himself_is_interrupted_the_others_get_their_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where no thread can be started."""
+    start = threading.Thread.start
+
+    def start_others(self: threading.Thread) -> None:
+        if self.name == "dolby-auth-token":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start_others)
+
+    interrupt_everywhere(ThreadlessCold)
+
+
+def test_an_interrupt_that_python_makes_another_error_of_is_no_lack_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does, when one breaks off the wait for a thread's first sign of life: the thread runs all the same."""
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    sender = OneAtATime()
+    subject = make_source(sender)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with sender.held():
+        with pytest.raises(KeyboardInterrupt):
+            subject.token()
+        monkeypatch.undo()
+        assert sender.count <= 1
+
+    assert subject.token().value == "token-1"
+    assert sender.most == 1

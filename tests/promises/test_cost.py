@@ -1,0 +1,214 @@
+"""What an auth object costs while it does nothing, and what a fetch costs others."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import coverage
+import pytest
+import trustme
+
+from dolby_auth_plugin._core.endpoint import TokenRequest, TokenResponse
+from dolby_auth_plugin._core.hosts import Verdicts
+from dolby_auth_plugin._core.refusals import Refusals
+
+from ..contract import CLASSIC, on_clock, server_context
+from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
+from ..fakes import FakeClock, wait_for_fetches
+from ..internals import authority, forget_tls_contexts, header_of, present_token, refuse, send_with, source_of
+from ..servers import Received, Reply, serving
+
+DRIVERS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
+OWN_HOSTS = {"allowed_hosts": ["a.example.com", "*.b.example.com"]}
+
+# Whoever measures which lines ran allocates memory for it, in our frames.
+measured = pytest.mark.skipif(coverage.Coverage.current() is not None, reason="coverage allocates memory of its own")
+
+every_configuration = pytest.mark.parametrize(
+    ("driver", "options"),
+    [
+        *(pytest.param(driver, {}, id=driver.name) for driver in DRIVERS),
+        pytest.param(DRIVERS[0], OWN_HOSTS, id="requests, own hosts"),
+    ],
+)
+every_driver = pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.name)
+
+
+class Answering:
+    """A sender that answers each token request with another token, and keeps nothing."""
+
+    def __init__(self, life: int = 1800) -> None:
+        self.count = 0
+        self.life = life
+
+    def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse:
+        self.count += 1
+        members = {"access_token": f"token-{self.count}", "expires_in": self.life, "scope": "comms:monitor:read"}
+        return TokenResponse(200, None, json.dumps(members).encode())
+
+
+@contextmanager
+def allocated() -> Iterator[Callable[[], int]]:
+    """Gives the bytes allocated since its begin and not freed."""
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+
+    def since() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    try:
+        yield since
+    finally:
+        tracemalloc.stop()
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - nothing but their number
+
+
+@measured
+@every_configuration
+def test_ten_thousand_auth_objects_are_less_than_2_kib_each(driver: Driver, options: dict[str, Any]) -> None:
+    driver.adapter.DolbyAuth(**CLASSIC, **options)
+    threads = threading.active_count()
+
+    with allocated() as bytes_since:
+        many = [driver.adapter.DolbyAuth(**CLASSIC, **options) for _ in range(10_000)]
+        each = bytes_since() / len(many)
+
+    assert each < 2048
+    # Fewer, where a thread of an earlier test's server has ended meanwhile.
+    assert threading.active_count() <= threads
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files can be counted on Linux only")
+@every_driver
+def test_neither_a_thread_nor_a_socket_lives_between_fetches(driver: Driver) -> None:
+    with serving() as server:
+        server.answer = lambda _: Reply(body=b'{"access_token":"abc"}', headers={"Connection": "close"})
+        threads, files = threading.active_count(), open_files()
+        many = [driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token") for _ in range(100)]
+        for auth in many[:10]:
+            auth.token()
+        wait_for_fetches()
+        # The server's own end of a connection closes in a thread of its own.
+        until = time.monotonic() + 10
+        while (open_files() > files or threading.active_count() > threads) and time.monotonic() < until:
+            time.sleep(0.001)
+
+        assert threading.active_count() <= threads
+        assert open_files() <= files
+
+
+@measured
+@every_configuration
+def test_after_many_fetches_and_a_call_too_it_is_less_than_2_kib(driver: Driver, options: dict[str, Any]) -> None:
+    """The token's text not counted."""
+    sender = Answering()
+    url = "https://a.example.com/" if options else "https://api.dolby.com/"
+    request = driver.library.Request("GET", url)
+
+    def used() -> Any:
+        auth = driver.adapter.DolbyAuth(**CLASSIC, scope="comms:monitor:read", **options)
+        send_with(auth, sender)
+        for _ in range(6):
+            auth.invalidate()
+            auth.token()
+        assert authority(auth, request.url if driver.name == "requests" else request) is not None
+        return auth
+
+    used()
+    with allocated() as bytes_since:
+        many = [used() for _ in range(100)]
+        wait_for_fetches()
+        tokens = [auth.token() for auth in many]
+        text = sum(sys.getsizeof(token.value) + sys.getsizeof(header_of(token)) for token in tokens)
+        each = (bytes_since() - text) / len(many)
+
+    assert each < 2048
+
+
+@measured
+def test_after_an_hour_of_roll_overs_and_refusals_nothing_has_grown() -> None:
+    """Tokens of 4 s, hosts without number, each of which refuses its first request."""
+    driver = DRIVERS[0]
+    clock, sender = FakeClock(), Answering(life=4)
+    auth = on_clock(driver.adapter.DolbyAuth(**CLASSIC, allowed_hosts=["*.example.com"]), clock)
+    send_with(auth, sender)
+
+    def roll_over(times: int) -> None:
+        for _ in range(times):
+            url = f"https://h{clock.monotonic():.0f}.example.com/"
+            auth(driver.library.Request("GET", url).prepare())
+            refuse(source_of(auth), present_token(source_of(auth)), authority(auth, url) or "")
+            auth.token()
+            clock.advance(3.9)
+            wait_for_fetches()
+
+    # Until all that is bounded is full.
+    roll_over(max(Refusals.LIMIT, Verdicts.LIMIT) + 1)
+    threads = threading.active_count()
+    with allocated() as bytes_since:
+        roll_over(Verdicts.LIMIT)
+        first = bytes_since()
+        roll_over(2 * Verdicts.LIMIT)
+        grown = bytes_since() - first
+
+    assert sender.count > 900
+    assert grown < 4096
+    assert threading.active_count() <= threads
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_a_fetch_delays_an_event_loop_by_less_than_20_ms(
+    library: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    With TLS, whose context takes longer than that to make.
+
+    The least of many fetches is judged: what the library does, each of them has; what else the machine does, not.
+    """
+    driver = AsyncHttpxDriver(library, "asyncio")
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    forget_tls_contexts()
+    lags: list[float] = []
+
+    def answer(received: Received) -> Reply:
+        time.sleep(0.02)
+        return Reply(body=b'{"access_token":"abc"}')
+
+    async def main() -> None:
+        for _ in range(12):
+            auth.invalidate()
+            fetch = asyncio.ensure_future(auth.atoken())
+            worst, seen = 0.0, time.perf_counter()
+            while not fetch.done():
+                await asyncio.sleep(0)
+                worst = max(worst, time.perf_counter() - seen)
+                seen = time.perf_counter()
+            await fetch
+            lags.append(worst)
+
+    with serving(server_context(authority)) as server:
+        server.answer = answer
+        auth = driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token")
+        asyncio.run(main())
+
+    forget_tls_contexts()
+    assert len(server.log) == 12
+    assert min(lags) < 0.02

@@ -1,0 +1,295 @@
+"""
+Many callers at once: who waits, and how often the endpoint is asked.
+
+Requests go over real sockets. Time, where it matters, is a clock that only the tests move, and a gate holds token
+requests until all who should be waiting are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import pytest
+
+from dolby_auth_plugin.sandbox import Sandbox
+
+from ..contract import on_clock
+from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver, Seen
+from ..fakes import FakeClock, Gate, HastyClock, eventually, wait_for_fetches
+from ..internals import is_fetching, set_sandbox_clock, source_of, waiting
+from ..servers import Received, Reply, Server, serving
+
+THREADS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx")]
+TASKS = [AsyncHttpxDriver(library, loop) for library in ("httpx", "httpx2") for loop in ("asyncio", "trio")]
+# httpx's own pool takes several times as long for as many tasks.
+SOME_TASKS = [driver for driver in TASKS if driver.name == "httpx2"]
+
+
+def drivers(threads: int, tasks: int, of: list[AsyncHttpxDriver]) -> pytest.MarkDecorator:
+    """The drivers, with as many callers; tasks are spread over several clients."""
+    return pytest.mark.parametrize(
+        ("driver", "callers", "clients"),
+        [
+            *(pytest.param(driver, threads, 1, id=f"{driver.name}-{threads}-threads") for driver in THREADS),
+            *(pytest.param(driver, tasks, 20, id=f"{driver.name}-{driver.backend}-{tasks}-tasks") for driver in of),
+        ],
+    )
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def api() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def gate(sandbox: Sandbox) -> Iterator[Gate]:
+    """Open at first."""
+    gate = Gate(sandbox.app_key, sandbox.app_secret)
+    gate.open()
+    yield gate
+    gate.open()
+    wait_for_fetches()
+
+
+@pytest.fixture
+def make(sandbox: Sandbox, gate: Gate) -> Callable[..., Any]:
+    def make(driver: Driver, *allowed: Server, clock: FakeClock | HastyClock | None = None, **options: Any) -> Any:
+        """An auth object for the sandbox whose token requests go through the gate."""
+        hosts = (*sandbox.allowed_hosts, *(server.host for server in allowed))
+        auth = driver.adapter.DolbyAuth(credentials=gate, token_url=sandbox.token_url, allowed_hosts=hosts, **options)
+        return on_clock(auth, clock) if clock is not None else auth
+
+    return make
+
+
+def waiting_for(auth: Any) -> int:
+    """How many wait for its fetch."""
+    return waiting(source_of(auth))
+
+
+def statuses(seen: list[Seen | Exception]) -> Counter[Any]:
+    return Counter(getattr(one, "status", one) for one in seen)
+
+
+# All at once
+
+
+@drivers(threads=64, tasks=1000, of=TASKS)
+def test_a_herd_that_starts_without_a_token_costs_one_token_request(
+    sandbox: Sandbox, gate: Gate, make: Callable[..., Any], driver: Driver, callers: int, clients: int
+) -> None:
+    gate.close()
+    auth = make(driver)
+
+    with driver.open(auth, clients) as client, ThreadPoolExecutor(1) as pool:
+        crowd = pool.submit(client.crowd, callers, "GET", f"{sandbox.url}/media/jobs")
+        eventually(lambda: waiting_for(auth) == callers)
+        gate.open()
+        seen = crowd.result(60)
+
+    assert {200: callers} == statuses(seen)
+    assert sandbox.token_requests == 1
+
+
+@drivers(threads=64, tasks=1000, of=TASKS)
+def test_a_herd_whose_fetch_fails_gets_an_equal_error_each_from_one_sequence_of_tries(
+    sandbox: Sandbox, gate: Gate, make: Callable[..., Any], driver: Driver, callers: int, clients: int
+) -> None:
+    gate.close()
+    clock = HastyClock()
+    auth = make(driver, clock=clock)
+    sandbox.fail_token_requests(status=503, times=10 * callers)
+
+    with driver.open(auth, clients) as client, ThreadPoolExecutor(1) as pool:
+        crowd = pool.submit(client.crowd, callers, "GET", f"{sandbox.url}/media/jobs")
+        eventually(lambda: waiting_for(auth) == callers)
+        gate.open()
+        seen = crowd.result(60)
+
+    assert all(type(one) is driver.adapter.TokenError for one in seen)
+    assert callers == len({id(one) for one in seen})
+    assert len({(str(one), *error_fields(one)) for one in seen}) == 1
+    assert (sandbox.token_requests, len(clock.slept), sandbox.api_calls) == (4, 3, 0)
+
+
+def error_fields(error: Any) -> tuple[object, ...]:
+    return (error.status_code, error.reason, error.description, error.retry_after, error.retryable)
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_threads_and_two_event_loops_wait_for_the_same_fetch(
+    sandbox: Sandbox, gate: Gate, make: Callable[..., Any], library: str
+) -> None:
+    gate.close()
+    kinds: list[tuple[Driver, int, int]] = [
+        (HttpxDriver(library), 32, 1),
+        (AsyncHttpxDriver(library, "asyncio"), 200, 5),
+        (AsyncHttpxDriver(library, "trio"), 200, 5),
+    ]
+    auth = make(kinds[0][0])
+
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(3))
+        crowds = []
+        for driver, callers, clients in kinds:
+            client = stack.enter_context(driver.open(auth, clients))
+            crowds.append(pool.submit(client.crowd, callers, "GET", f"{sandbox.url}/media/jobs"))
+        eventually(lambda: waiting_for(auth) == 432)
+        gate.open()
+        seen = [one for crowd in crowds for one in crowd.result(60)]
+
+    assert {200: 432} == statuses(seen)
+    assert sandbox.token_requests == 1
+
+
+def test_a_thousand_calls_with_a_wrong_secret_cost_one_token_request(sandbox: Sandbox) -> None:
+    driver = RequestsDriver("requests")
+    auth = on_clock(driver.adapter.DolbyAuth(**{**sandbox.options, "app_secret": "wrong"}), FakeClock())
+
+    with driver.open(auth) as client:
+        seen = [one for _ in range(20) for one in client.crowd(50, "GET", f"{sandbox.url}/media/jobs")]
+
+    assert {driver.adapter.TokenError: 1000} == Counter(map(type, seen))
+    assert (sandbox.token_requests, sandbox.api_calls) == (1, 0)
+
+
+# Through roll-overs
+
+
+@drivers(threads=16, tasks=200, of=SOME_TASKS)
+def test_nobody_waits_for_a_renewal(
+    sandbox: Sandbox, gate: Gate, make: Callable[..., Any], driver: Driver, callers: int, clients: int
+) -> None:
+    """While each one is held, all callers go on; and there is one for each roll-over."""
+    clock = FakeClock()
+    set_sandbox_clock(sandbox, clock.time)
+    auth = make(driver, clock=clock, expires_in=4)
+
+    with driver.open(auth, clients) as client:
+        seen = client.crowd(callers, "GET", f"{sandbox.url}/media/jobs")
+        for earlier in (1, 2):
+            gate.close()
+            clock.advance(3.2)
+            for _ in range(2):
+                seen += client.crowd(callers, "GET", f"{sandbox.url}/media/jobs")
+            assert (sandbox.token_requests, not is_fetching(source_of(auth))) == (earlier, False)
+            gate.open()
+            wait_for_fetches()
+            seen += client.crowd(callers, "GET", f"{sandbox.url}/media/jobs")
+
+    assert {200: 7 * callers} == statuses(seen)
+    assert (sandbox.token_requests, sandbox.unauthorized) == (3, 0)
+    assert [False, True, True] == [record.early for record in sandbox.token_log]
+
+
+# Revoked
+
+
+@drivers(threads=64, tasks=500, of=SOME_TASKS)
+def test_a_revocation_costs_one_token_request_and_nobody_sees_it(
+    sandbox: Sandbox, make: Callable[..., Any], driver: Driver, callers: int, clients: int
+) -> None:
+    """Two of them, seconds apart, cost two."""
+    clock = FakeClock()
+    auth = make(driver, clock=clock)
+
+    with driver.open(auth, clients) as client, ThreadPoolExecutor(1) as pool:
+        seen = client.crowd(1, "GET", f"{sandbox.url}/media/jobs")
+        for revocations in (1, 2):
+            crowd = pool.submit(client.crowd, callers, "GET", f"{sandbox.url}/media/jobs")
+            under_way = sandbox.api_calls + callers // 4
+            eventually(lambda: sandbox.api_calls >= under_way)  # noqa: B023 - asked in this round
+            sandbox.revoke_all()
+            seen += crowd.result(60)
+            assert sandbox.token_requests == 1 + revocations
+            clock.advance(2)
+
+    assert {200: 2 * callers + 1} == statuses(seen)
+    assert sandbox.unauthorized >= 2
+
+
+@pytest.mark.parametrize("driver", [*THREADS, *SOME_TASKS], ids=["requests", "httpx", "asyncio", "trio"])
+def test_a_late_401_takes_the_present_token_and_leaves_it(
+    sandbox: Sandbox, api: Server, make: Callable[..., Any], driver: Driver
+) -> None:
+    late, arrived = threading.Event(), threading.Event()
+    first: list[str | None] = []
+
+    def answer(received: Received) -> Reply:
+        if received.path == "/late" and not first:
+            first.append(received.token)
+            arrived.set()
+            assert late.wait(30)
+            return Reply(401)
+        return Reply()
+
+    api.answer = answer
+    auth = make(driver, api)
+
+    with driver.open(auth) as client, driver.open(auth) as other, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.get, f"{api.url}/late")
+        assert arrived.wait(30)
+        sandbox.revoke_all()
+        assert other.get(f"{sandbox.url}/media/jobs").status == 200
+        late.set()
+
+        assert call.result(30).status == 200
+        assert other.get(f"{sandbox.url}/media/jobs").status == 200
+    assert sandbox.token_requests == 2
+    assert api.log[-1].token not in first
+
+
+# Refused
+
+
+@drivers(threads=20, tasks=250, of=SOME_TASKS[:1])
+def test_an_api_that_refuses_every_token_costs_few_token_requests(
+    sandbox: Sandbox, api: Server, make: Callable[..., Any], driver: Driver, callers: int, clients: int
+) -> None:
+    """A thousand requests get their own 401s; another API that takes the token never waits, nor costs any more."""
+    sandbox.refuse_tokens = True
+    auth = make(driver, api)
+
+    with driver.open(auth, clients) as client, driver.open(auth) as other, ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(lambda: [other.get(api.url) for _ in range(100)])
+        refused = [
+            one for _ in range(1000 // callers) for one in client.crowd(callers, "GET", f"{sandbox.url}/media/jobs")
+        ]
+
+        assert {200: 100} == statuses(list(accepted.result(60)))
+    assert {401: 1000} == statuses(refused)
+    assert 2 <= sandbox.token_requests <= 5
+
+
+@pytest.mark.parametrize("driver", [*THREADS, *SOME_TASKS], ids=["requests", "httpx", "asyncio", "trio"])
+def test_while_a_refused_token_is_replaced_other_hosts_go_on_with_it(
+    sandbox: Sandbox, api: Server, gate: Gate, make: Callable[..., Any], driver: Driver
+) -> None:
+    auth = make(driver, api)
+
+    with driver.open(auth) as client, driver.open(auth) as other, ThreadPoolExecutor(1) as pool:
+        client.get(f"{sandbox.url}/media/jobs")
+        sandbox.revoke_all()
+        gate.asked = threading.Semaphore(0)
+        gate.close()
+        healed = pool.submit(partial(client.get, f"{sandbox.url}/media/jobs"))
+        assert gate.asked.acquire(timeout=30)
+
+        assert [200] * 3 == [other.get(api.url).status for _ in range(3)]
+        assert not healed.done()
+        gate.open()
+        assert healed.result(30).status == 200
+    assert sandbox.token_requests == 2

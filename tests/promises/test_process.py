@@ -1,0 +1,1197 @@
+"""
+The life of a process: forks and spawned workers, signals, threads that can't be had, clocks that jump, and the
+interpreter's end.
+
+What forks or ends a process is done in processes of their own, against a sandbox in this one, which counts their token
+requests.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import pytest
+import requests
+
+import dolby_auth_plugin
+from dolby_auth_plugin import AccessToken, TokenError
+from dolby_auth_plugin import requests as requests_adapter
+from dolby_auth_plugin._core.source import TokenSource
+from dolby_auth_plugin.sandbox import Sandbox
+
+from ..contract import on_clock
+from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
+from ..fakes import FakeClock, ScriptedSender, answer, eventually, in_threads, make_source, wait_for_fetches
+from ..internals import begin_fetch, lock_of, refuse, set_sandbox_clock, source_of
+from ..servers import Received, Reply, serving
+
+PACKAGE = Path(dolby_auth_plugin.__file__).parent
+
+# Where the scripts find this package, `tests.child`, and whatever else is found here: they run in another folder, where
+# a relative PYTHONPATH leads to nothing.
+IMPORTABLE = [str(PACKAGE.parent), str(Path(__file__).parents[2]), *(str(Path(path).resolve()) for path in sys.path)]
+
+# Seconds. A process that takes longer is stuck.
+BOUND = 20
+
+# Seconds: a token request that nobody is to wait for. Longer than BOUND, so that who does wait is found out.
+SILENCE = 100.0
+
+DAY, HOUR = 86_400.0, 3_600.0
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+needs_posix_signals = pytest.mark.skipif(
+    not hasattr(signal, "pthread_kill"), reason="no way to send a signal to one thread on this system"
+)
+
+DRIVERS: list[Driver] = [
+    RequestsDriver("requests"),
+    HttpxDriver("httpx"),
+    AsyncHttpxDriver("httpx", "asyncio"),
+    AsyncHttpxDriver("httpx2", "trio"),
+]
+every_driver = pytest.mark.parametrize(
+    "driver", DRIVERS, ids=lambda driver: f"{driver.name}-{getattr(driver, 'backend', 'sync')}"
+)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+class Child:
+    """A Python process that runs a script, in a session of its own so that its children can be ended with it."""
+
+    def __init__(
+        self,
+        command: list[str],
+        sandbox: Sandbox,
+        folder: Path,
+        *,
+        kind: str = "requests",
+        environment: dict[str, str] | None = None,
+        inherit: tuple[int, ...] = (),
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-W", "error", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(IMPORTABLE),
+                "CHILD_KIND": kind,
+                "CHILD_URL": sandbox.url,
+                "DOLBYIO_APP_KEY": sandbox.app_key,
+                "DOLBYIO_APP_SECRET": sandbox.app_secret,
+                **(environment or {}),
+            },
+            pass_fds=inherit,
+        )
+
+    def outcome(self) -> tuple[int, str, str]:
+        """Its exit code, and what it wrote to standard output and to standard error."""
+        try:
+            out, err = self._process.communicate(timeout=BOUND)
+        except subprocess.TimeoutExpired:
+            # In development mode this has it write down where its threads are.
+            self._process.send_signal(signal.SIGABRT)
+            self._process.wait()
+            self.kill()
+            pytest.fail(f"a process is stuck:\n{self._process.communicate()[1]}")
+        return self._process.returncode, out, err
+
+    def told(self) -> dict[str, Any]:
+        """What it told, having ended well and without a word to standard error."""
+        code, out, err = self.outcome()
+        assert (0, "") == (code, err)
+        facts: dict[str, Any] = json.loads(out)
+        return facts
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it with all its children, if there still are any."""
+        with suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+
+    def clean_up(self) -> None:
+        self.kill()
+        self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+Start = Callable[..., Child]
+
+
+@pytest.fixture
+def start(sandbox: Sandbox, tmp_path: Path) -> Iterator[Start]:
+    """Start a script with arguments, in a process of a kind that `tests.child` knows."""
+    children: list[Child] = []
+
+    def start(script: str, *arguments: str, kind: str = "requests") -> Child:
+        path = tmp_path / f"script_{len(children)}.py"
+        path.write_text(script)
+        children.append(Child([str(path), *arguments], sandbox, tmp_path, kind=kind))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.clean_up()
+
+
+# Fork
+
+FORK = """
+import sys, threading
+from tests.child import auth_with_a_fetch_in_flight, exit_code, fork, make_auth, status, tell
+from tests.internals import lock_of, source_of
+
+held, done = threading.Event(), threading.Event()
+
+def hold_the_lock():
+    with lock_of(source_of(auth)):
+        held.set()
+        assert done.wait(10)
+
+state = sys.argv[1]
+auth = auth_with_a_fetch_in_flight() if state == "a fetch in flight" else make_auth()
+if state == "a token":
+    auth.token()
+if state == "the lock held":
+    threading.Thread(target=hold_the_lock).start()
+    assert held.wait(10)
+
+child = fork(lambda: [status(auth), status(auth)] == [200, 200])
+done.set()
+
+tell(parent=[status(auth), status(auth)], child=exit_code(child))
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("state", "kinds", "each"),
+    [
+        pytest.param("no token", ["requests"], 2, id="no token"),
+        # What the parent has, the child has too.
+        pytest.param("a token", ["requests"], 1, id="a token"),
+        pytest.param("a fetch in flight", ["requests", "httpx", "httpx2-trio"], 2, id="in flight"),
+        pytest.param("the lock held", ["requests"], 2, id="lock held"),
+    ],
+)
+def test_a_fork_leaves_parent_and_child_working(
+    state: str, kinds: list[str], each: int, sandbox: Sandbox, start: Start
+) -> None:
+    sandbox.latency = 0.2
+
+    children = [start(FORK, state, kind=kind) for kind in kinds]
+
+    for child in children:
+        assert child.told() == {"parent": [200, 200], "child": 0}
+    assert each * len(kinds) == sandbox.token_requests
+
+
+FORK_STORM = """
+import threading
+from dolby_auth_plugin import AppCredentials, TokenError
+from dolby_auth_plugin._core.endpoint import TokenEndpoint, TokenResponse
+from dolby_auth_plugin._core.fetch import Fetcher
+from dolby_auth_plugin._core.source import TokenSource
+from tests.child import exit_code, fork, tell
+
+# No network: a C library's own locks are not the subject.
+endpoint = TokenEndpoint("https://api.dolby.io/v1/auth/token", None, 1800, "host/1.0")
+send = lambda request, seconds: TokenResponse(200, None, b'{"access_token": "abc"}')
+source = TokenSource(Fetcher(endpoint, AppCredentials("key", "secret"), send), TokenError)
+ended = threading.Event()
+
+def call():
+    while not ended.is_set():
+        source.invalidate()
+        source.token()
+
+def in_child():
+    source.invalidate()
+    return source.token().value == "abc"
+
+threads = [threading.Thread(target=call) for _ in range(3)]
+for thread in threads:
+    thread.start()
+codes = [exit_code(fork(in_child)) for _ in range(25)]
+ended.set()
+for thread in threads:
+    thread.join()
+tell(codes=codes)
+"""
+
+
+@needs_fork
+def test_forks_at_any_moment_of_other_threads_calls_leave_the_child_working(start: Start) -> None:
+    assert start(FORK_STORM).told() == {"codes": [0] * 25}
+
+
+FORK_WHILE_A_CONTEXT_IS_MADE = """
+import importlib, ssl, threading
+from tests.child import LIBRARY, adapter, exit_code, fork, library, tell
+
+if LIBRARY == "requests":
+    from dolby_auth_plugin._requests import connections
+
+    make = lambda: connections.tls_context.__wrapped__(connections.ca_bundle())
+else:
+    sender = importlib.import_module("dolby_auth_plugin._httpx.sender")
+    make = lambda: sender._tls_context.__wrapped__(library.create_ssl_context)
+
+ended = threading.Event()
+
+def make_many():
+    while not ended.is_set():
+        make()
+
+threads = [threading.Thread(target=make_many) for _ in range(2)]
+for thread in threads:
+    thread.start()
+codes = [exit_code(fork(lambda: bool(make()))) for _ in range(5)]
+ended.set()
+for thread in threads:
+    thread.join()
+tell(codes=codes)
+"""
+
+
+@needs_fork
+def test_a_fork_while_a_tls_context_is_made_leaves_the_child_able_to_make_one(start: Start) -> None:
+    """OpenSSL's own locks would stay held in the child. By chance: without a guard it takes some runs to fail."""
+    children = [start(FORK_WHILE_A_CONTEXT_IS_MADE, kind=kind) for kind in ("requests", "httpx")]
+
+    assert [{"codes": [0] * 5}] * 2 == [child.told() for child in children]
+
+
+IMPORTS = """
+import sys
+from tests.child import make_auth, tell
+
+auth = make_auth()
+before = set(sys.modules)
+auth.token()
+tell(imported=sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_fetch_imports_nothing(start: Start) -> None:
+    """A fork while a thread imports leaves the child waiting for ever when it imports the same."""
+    children = [start(IMPORTS, kind=kind) for kind in ("requests", "httpx", "httpx2")]
+
+    assert [{"imported": []}] * 3 == [child.told() for child in children]
+
+
+# multiprocessing
+
+POOL = """
+import multiprocessing, sys
+from tests.child import library, make_auth, session_status, status_and_token, tell
+
+def main():
+    auth = make_auth()
+    mine = auth.token().value
+    with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
+        seen, theirs = pool.apply(status_and_token, [auth])
+        with library.Session() as session:
+            session.auth = auth
+            of_session = pool.apply(session_status, [session])
+        pool.close()
+        pool.join()
+    tell(statuses=[seen, of_session], own=mine != theirs, kept=mine == auth.token().value)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@needs_fork
+def test_an_auth_as_an_argument_to_other_processes_obtains_its_own_token_there(sandbox: Sandbox, start: Start) -> None:
+    """However they are started; and so does a session that carries one."""
+    children = [start(POOL, method) for method in ("fork", "spawn", "forkserver")]
+
+    assert [{"statuses": [200, 200], "own": True, "kept": True}] * 3 == [child.told() for child in children]
+    # Each time the parent's, and one for each object that was pickled.
+    assert 3 * (1 + 2) == sandbox.token_requests
+
+
+# gunicorn
+
+APPLICATION = """
+import os
+from tests.child import auth_with_a_fetch_in_flight, make_auth, status
+
+state = os.environ["AUTH_STATE"]
+auth = auth_with_a_fetch_in_flight() if state == "a fetch in flight" else make_auth()
+if state == "a token":
+    auth.token()
+loaded_by = os.getpid()
+
+def application(environ, start_response):
+    assert os.getpid() != loaded_by, "not preloaded"
+    body = str(os.getpid()).encode()
+    start_response(f"{status(auth)} told", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+class Gunicorn:
+    """gunicorn with an application that it preloads for two workers."""
+
+    def __init__(self, state: str, worker: str, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "app.py").write_text(APPLICATION)
+        self.sandbox = Sandbox().start()
+        self.sandbox.latency = 0.3
+        # Long enough that one worker can't serve all.
+        self.sandbox.api_latency = 0.05
+        # It listens from now on: calls wait in the kernel until the workers are there.
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        number = self._socket.fileno()
+        self.child = Child(
+            [
+                # Forking with a fetch in flight is what is tested here: from 3.12 on Python warns of it.
+                *("-W", "ignore:This process:DeprecationWarning"),
+                # gunicorn leaves its duplicate of an inherited socket to the garbage collector.
+                *("-W", "ignore:unclosed <socket:ResourceWarning"),
+                *("-m", "gunicorn", "--preload", "--workers", "2", "--worker-class", worker, "--threads", "2"),
+                *("--bind", f"fd://{number}", "--no-control-socket", "--log-level", "warning", "app:application"),
+            ],
+            self.sandbox,
+            folder,
+            environment={"AUTH_STATE": state},
+            inherit=(number,),
+        )
+
+    def ask(self, count: int) -> list[tuple[int, str]]:
+        """The answers to *count* calls that start together: the status, and which worker it was."""
+        url = "http://127.0.0.1:{1}/".format(*self._socket.getsockname())
+
+        def call(_: int) -> tuple[int, str]:
+            response = requests.get(url, timeout=BOUND)
+            return response.status_code, response.text
+
+        return in_threads(count, call)
+
+    def close(self) -> None:
+        self.child.clean_up()
+        self._socket.close()
+        self.sandbox.stop()
+
+
+# Token requests: what the master causes before it forks, and one for each worker that inherits no token.
+PREFORK = {
+    "no token": ("sync", 0 + 2),
+    "a token": ("sync", 1 + 0),
+    "a fetch in flight": ("gthread", 1 + 2),
+}
+
+
+@pytest.fixture(scope="module")
+def gunicorns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gunicorn]]:
+    """One for each state in which the auth object is when the workers are forked; they start together, to save time."""
+    folder = tmp_path_factory.mktemp("gunicorn")
+    servers = {
+        state: Gunicorn(state, worker, folder / str(index))
+        for index, (state, (worker, _)) in enumerate(PREFORK.items())
+    }
+    yield servers
+    for server in servers.values():
+        server.close()
+
+
+@needs_fork
+@pytest.mark.parametrize("state", PREFORK)
+def test_gunicorn_workers_work_with_an_auth_of_their_master(state: str, gunicorns: dict[str, Gunicorn]) -> None:
+    server = gunicorns[state]
+    workers: set[str] = set()
+
+    for _ in range(50):
+        seen = server.ask(4)
+        assert [200] * 4 == [status for status, _ in seen]
+        workers |= {worker for _, worker in seen}
+        if len(workers) == 2:
+            break
+    server.child.terminate()
+
+    assert (0, "", "") == server.child.outcome()
+    assert (2, PREFORK[state][1]) == (len(workers), server.sandbox.token_requests)
+
+
+# Copies
+
+
+def pickled(auth: Any) -> Any:
+    return pickle.loads(pickle.dumps(auth))
+
+
+def a_token_held(auth: Any, sandbox: Sandbox) -> None:
+    auth.token()
+
+
+def a_fetch_in_flight(auth: Any, sandbox: Sandbox) -> None:
+    sandbox.latency = 0.05
+    begin_fetch(auth)
+
+
+def a_failure_remembered(auth: Any, sandbox: Sandbox) -> None:
+    sandbox.fail_token_requests(status=401)
+    with pytest.raises(TokenError):
+        auth.token()
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
+@pytest.mark.parametrize("state", [a_token_held, a_fetch_in_flight, a_failure_remembered])
+def test_duplicates_obtain_a_token_of_their_own_whatever_the_original_is_doing(
+    library: str, state: Callable[[Any, Sandbox], None], sandbox: Sandbox
+) -> None:
+    auth = {driver.name: driver for driver in DRIVERS}[library].adapter.DolbyAuth(**sandbox.options)
+    state(auth, sandbox)
+
+    duplicates = [make(auth) for make in (copy.copy, copy.deepcopy, pickled)]
+
+    assert 3 == len({duplicate.token().value for duplicate in duplicates})
+    wait_for_fetches()
+    assert 1 + 3 == sandbox.token_requests
+
+
+def test_duplicates_can_be_made_while_the_lock_is_held(sandbox: Sandbox) -> None:
+    auth = requests_adapter.DolbyAuth(**sandbox.options)
+    with lock_of(source_of(auth)):
+        # By another thread, which is waited for no longer than it may take.
+        [duplicates] = in_threads(1, lambda _: [make(auth) for make in (copy.copy, copy.deepcopy, pickled)])
+
+        assert 3 == len({duplicate.token().value for duplicate in duplicates})
+
+
+def test_a_deep_copy_of_a_session_carries_an_auth_of_its_own(sandbox: Sandbox) -> None:
+    sandbox.latency = 0.1
+    with requests.Session() as session:
+        session.auth = requests_adapter.DolbyAuth(**sandbox.options)
+        begin_fetch(session.auth)
+
+        with copy.deepcopy(session) as duplicate:
+            statuses = [one.get(f"{sandbox.url}/media/jobs", timeout=20).status_code for one in (session, duplicate)]
+
+    assert ([200, 200], 2) == (statuses, sandbox.token_requests)
+
+
+# Event loops
+
+LOOPS = """
+import asyncio, contextlib
+from tests.child import URL, library, make_auth, tell
+
+auth = make_auth()
+
+async def leave():
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(auth.atoken(), 0.01)
+
+async def crowd():
+    async with library.AsyncClient(auth=auth, timeout=20, verify=False) as client:
+        answers = await asyncio.gather(*(client.get(f"{URL}/media/jobs") for _ in range(10)))
+    return {answer.status_code for answer in answers}
+
+asyncio.run(leave())
+second = asyncio.run(crowd())
+auth.invalidate()
+third = asyncio.run(crowd())
+tell(second=list(second), third=list(third))
+"""
+
+
+def test_three_event_loops_in_a_row_share_one_auth(sandbox: Sandbox, start: Start) -> None:
+    """The first is left while its fetch is under way, and the second gets the token of that fetch."""
+    sandbox.latency = 0.3
+
+    children = [start(LOOPS, kind=kind) for kind in ("httpx", "httpx2")]
+
+    assert [{"second": [200], "third": [200]}] * 2 == [child.told() for child in children]
+    assert 2 + 2 == sandbox.token_requests
+
+
+# Between fetches, and where no thread can be had
+
+RESTING = """
+import os, threading
+from tests.child import make_auth, status, tell
+
+def sockets():
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+        except FileNotFoundError:
+            pass  # it was the folder's own
+    return sum(target.startswith("socket:") for target in found)
+
+auth = make_auth()
+auth.token()
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join(10)  # has woken us, and is about to end
+tell(threads=threading.active_count(), sockets=sockets())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files on this system")
+def test_no_thread_and_no_socket_lives_between_fetches(start: Start) -> None:
+    children = [start(RESTING, kind=kind) for kind in ("requests", "httpx")]
+
+    assert [{"threads": 1, "sockets": 0}] * 2 == [child.told() for child in children]
+
+
+@contextmanager
+def no_threads_for_fetches() -> Iterator[None]:
+    """As at a limit of threads, but for our own ones alone: clients and servers of the test need theirs."""
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "dolby-auth-token":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    start = threading.Thread.start
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", limited)
+        yield
+
+
+@every_driver
+def test_without_threads_many_callers_cost_one_token_request(driver: Driver, sandbox: Sandbox) -> None:
+    sandbox.latency = 0.1
+    with driver.open(driver.adapter.DolbyAuth(**sandbox.options)) as client, no_threads_for_fetches():
+        seen = client.crowd(16, "GET", f"{sandbox.url}/media/jobs")
+
+    assert [200] * 16 == [getattr(one, "status", one) for one in seen]
+    assert sandbox.token_requests == 1
+
+
+@every_driver
+def test_without_threads_a_failure_reaches_all_callers_for_one_token_request(driver: Driver, sandbox: Sandbox) -> None:
+    sandbox.latency = 0.1
+    sandbox.fail_token_requests(status=403)
+    with driver.open(driver.adapter.DolbyAuth(**sandbox.options)) as client, no_threads_for_fetches():
+        seen = client.crowd(16, "GET", f"{sandbox.url}/media/jobs")
+
+    assert [403] * 16 == [getattr(one, "status_code", one) for one in seen]
+    assert sandbox.token_requests == 1
+
+
+@every_driver
+def test_without_threads_a_refused_request_is_sent_again(driver: Driver, sandbox: Sandbox) -> None:
+    with driver.open(driver.adapter.DolbyAuth(**sandbox.options)) as client, no_threads_for_fetches():
+        client.get(f"{sandbox.url}/media/jobs")
+        sandbox.revoke_all()
+        seen = client.get(f"{sandbox.url}/media/jobs")
+
+    assert (200, [401], 2) == (seen.status, seen.history, sandbox.token_requests)
+
+
+@every_driver
+def test_without_threads_a_token_is_used_to_its_end_and_then_replaced(driver: Driver, sandbox: Sandbox) -> None:
+    clock = FakeClock()
+    set_sandbox_clock(sandbox, clock.time)
+    auth = on_clock(driver.adapter.DolbyAuth(**sandbox.options), clock)
+    counts: list[int] = []
+    with driver.open(auth) as client, no_threads_for_fetches():
+        for _ in range(7):
+            assert client.get(f"{sandbox.url}/media/jobs").history == []
+            counts.append(sandbox.token_requests)
+            clock.advance(300)
+
+    # It is renewed from 1,500 s on, and over at 1,795 s.
+    assert [1, 1, 1, 1, 1, 1, 1 + 1] == counts
+
+
+LIMITED = """
+import threading
+from tests.child import make_auth, status, tell
+
+auth = make_auth()
+statuses, barrier = [], threading.Barrier(5)
+
+def call():
+    barrier.wait(10)
+    statuses.append(status(auth))
+
+threads = [threading.Thread(target=call) for _ in range(4)]
+for thread in threads:
+    thread.start()
+threading.stack_size(1 << 44)  # more than there is room for, so that none can be started any more
+try:
+    threading.Thread(target=call).start()
+except RuntimeError:
+    barrier.wait(10)
+for thread in threads:
+    thread.join()
+tell(statuses=[*statuses, status(auth)])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a thread's stack may be is another matter elsewhere")
+def test_a_process_that_can_start_no_thread_at_all_gets_its_token(sandbox: Sandbox, start: Start) -> None:
+    children = [start(LIMITED, kind=kind) for kind in ("requests", "httpx-asyncio")]
+
+    assert [{"statuses": [200] * 5}] * 2 == [child.told() for child in children]
+    assert sandbox.token_requests == 2
+
+
+# The interpreter's end
+
+ATEXIT = """
+import atexit, sys
+from tests.child import auth_with_a_fetch_in_flight, make_auth, status, tell
+
+state = sys.argv[1]
+auth = auth_with_a_fetch_in_flight() if state == "a fetch in flight" else make_auth()
+if state == "a token":
+    auth.token()
+atexit.register(lambda: tell(status=status(auth)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "kinds"),
+    [
+        ("no token", ["requests", "httpx", "httpx2-asyncio", "httpx-trio"]),
+        ("a token", ["requests"]),
+        ("a fetch in flight", ["requests"]),
+    ],
+)
+def test_a_call_in_atexit_still_works(state: str, kinds: list[str], sandbox: Sandbox, start: Start) -> None:
+    sandbox.latency = 0.2
+
+    children = [start(ATEXIT, state, kind=kind) for kind in kinds]
+
+    assert [{"status": 200}] * len(kinds) == [child.told() for child in children]
+    assert len(kinds) == sandbox.token_requests
+
+
+DAEMON = """
+import sys, threading
+from tests.child import make_auth, status, tell
+
+auth = make_auth()
+began = [threading.Event() for _ in range(3)]
+
+def call(event):
+    while True:
+        assert status(auth) == 200
+        event.set()
+        auth.invalidate()
+
+for event in began:
+    threading.Thread(target=call, args=[event], daemon=True).start()
+assert all(event.wait(20) for event in began)
+tell(calling=True)
+"""
+
+
+def test_daemon_threads_that_call_while_the_interpreter_ends_are_not_heard_of(start: Start) -> None:
+    """No crash, no hang, no traceback."""
+    children = [start(DAEMON, kind=kind) for kind in ("requests", "httpx2-asyncio")]
+
+    assert [{"calling": True}] * 2 == [child.told() for child in children]
+
+
+UNDER_WAY = """
+from tests.child import auth_with_a_fetch_in_flight, tell
+
+auth = auth_with_a_fetch_in_flight()
+tell(ended=True)
+"""
+
+
+def test_a_fetch_under_way_does_not_hold_up_the_end(sandbox: Sandbox, start: Start) -> None:
+    sandbox.latency = SILENCE
+
+    children = [start(UNDER_WAY, kind=kind) for kind in ("requests", "httpx2")]
+
+    assert [{"ended": True}] * 2 == [child.told() for child in children]
+
+
+# Interrupts
+
+INTERRUPT = """
+import atexit, sys
+from tests.child import BACKEND, make_auth, run
+
+auth = make_auth()
+
+def wait():
+    run(auth.atoken) if BACKEND else auth.token()
+
+if sys.argv[1] == "in atexit":
+    atexit.register(wait)
+else:
+    wait()
+"""
+
+
+@needs_posix_signals
+@pytest.mark.parametrize(
+    ("where", "kinds", "code"),
+    [
+        ("in main", ["requests", "httpx-asyncio", "httpx2-trio"], -signal.SIGINT),
+        # Python ignores what is raised there, but for telling it. From 3.12 on no thread can be had there, and an event
+        # loop whose own thread fetches hears of an interrupt when that is over.
+        ("in atexit", ["requests", "httpx"], 0),
+    ],
+)
+def test_an_interrupt_ends_the_wait_and_the_process(
+    where: str, kinds: list[str], code: int, sandbox: Sandbox, start: Start
+) -> None:
+    sandbox.latency = SILENCE
+    children = [start(INTERRUPT, where, kind=kind) for kind in kinds]
+    # Their threads wait for an answer by then. Python 3.11 may crash where it ends with one that is busy.
+    eventually(lambda: sandbox.token_requests == len(kinds))
+
+    for child in children:
+        child.interrupt()
+
+    for child in children:
+        ended, _, complaint = child.outcome()
+        assert (code, "KeyboardInterrupt") == (ended, complaint.split()[-1].rstrip(":."))
+        assert "Fatal" not in complaint
+
+
+AFTER_AN_INTERRUPT = """
+import signal
+from tests.child import credentials, interrupt_main_thread, make_auth, run, status, tell
+
+asked = []
+
+def ask():
+    asked.append(True)
+    if len(asked) == 1:
+        interrupt_main_thread(signal.SIGINT)
+    return credentials()
+
+auth = make_auth(credentials=ask)
+try:
+    status(auth)
+except KeyboardInterrupt:
+    tell(statuses=[status(auth), status(auth)])
+"""
+
+
+@needs_posix_signals
+def test_after_an_interrupt_the_auth_still_works(sandbox: Sandbox, start: Start) -> None:
+    """And the fetch that the interrupted caller began serves the next one."""
+    sandbox.latency = 0.3
+
+    children = [start(AFTER_AN_INTERRUPT, kind=kind) for kind in ("requests", "httpx-asyncio")]
+
+    assert [{"statuses": [200, 200]}] * 2 == [child.told() for child in children]
+
+
+# Signal handlers
+
+HANDLER = """
+import signal
+from tests.child import adapter, credentials, interrupt_main_thread, make_auth, status, tell
+
+values, asked = [], []
+
+def ask():
+    asked.append(True)
+    if len(asked) == 1:
+        interrupt_main_thread(signal.SIGUSR1)
+    return credentials()
+
+auth = make_auth(credentials=ask)
+signal.signal(signal.SIGUSR1, lambda *_: values.append(auth.token().value))
+answer = status(auth)
+tell(status=answer, handled=len(values))
+"""
+
+
+@needs_posix_signals
+def test_a_signal_handler_may_ask_for_a_token_while_the_main_thread_waits_for_one(
+    sandbox: Sandbox, start: Start
+) -> None:
+    sandbox.latency = 0.1
+
+    children = [start(HANDLER, kind=kind) for kind in ("requests", "httpx-asyncio")]
+
+    assert [{"status": 200, "handled": 1}] * 2 == [child.told() for child in children]
+
+
+def is_ours(frame: FrameType | None) -> bool:
+    """Whether it runs code of this package, or of what the package waits with."""
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith(str(PACKAGE))
+
+
+def run_interrupted(step: int, work: Callable[[], object], handler: Callable[[], object]) -> bool:
+    """
+    Run *work*, with *handler* at its step number *step*, as a signal's would be.
+
+    A step is a line, a call or a return in this package, or in what it waits with. Returns whether there was one.
+    """
+    steps_left = step
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal steps_left
+        if not is_ours(frame):
+            return None
+        steps_left -= 1
+        if steps_left == 0:
+            # Not traced itself: tracing is off within a trace function.
+            handler()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return steps_left <= 0
+
+
+def obtain() -> tuple[TokenSource, Callable[[], object]]:
+    subject = make_source(ScriptedSender())
+    return subject, subject.token
+
+
+def obtain_without_threads() -> tuple[TokenSource, Callable[[], object]]:
+    subject = make_source(ScriptedSender())
+
+    def work() -> None:
+        with no_threads_for_fetches():
+            subject.token()
+
+    return subject, work
+
+
+def renew() -> tuple[TokenSource, Callable[[], object]]:
+    clock = FakeClock()
+    subject = make_source(ScriptedSender(), clock)
+    subject.token()
+    clock.advance(1500)
+    return subject, subject.token
+
+
+def replace_a_refused_token() -> tuple[TokenSource, Callable[[], object]]:
+    subject = make_source(ScriptedSender())
+    token = subject.token()
+
+    def work() -> None:
+        refuse(subject, token, "host:443")
+        subject.token("host:443")
+
+    return subject, work
+
+
+def invalidate() -> tuple[TokenSource, Callable[[], object]]:
+    subject = make_source(ScriptedSender())
+    subject.token()
+    return subject, subject.invalidate
+
+
+@pytest.mark.parametrize(
+    ("prepare", "handled"),
+    [
+        (obtain, "token"),
+        (obtain_without_threads, "token"),
+        (renew, "token"),
+        (replace_a_refused_token, "token"),
+        (invalidate, "token"),
+        (obtain, "invalidate"),
+        (replace_a_refused_token, "invalidate"),
+    ],
+)
+def test_a_signal_handler_may_use_the_auth_wherever_it_interrupts(
+    prepare: Callable[[], tuple[TokenSource, Callable[[], object]]], handled: str
+) -> None:
+    """None may leave the thread waiting for itself, nor the auth unusable."""
+    position = 0
+
+    def interrupt_everywhere() -> None:
+        nonlocal position
+        found = True
+        while found:
+            position += 1
+            subject, work = prepare()
+            forgotten: list[AccessToken | None] = []
+
+            def invalidate(subject: TokenSource = subject, forgotten: list[AccessToken | None] = forgotten) -> None:
+                forgotten.append(subject.ready())
+                subject.invalidate()
+
+            found = run_interrupted(position, work, subject.token if handled == "token" else invalidate)
+            assert forgotten in ([], [None]) or subject.ready() not in forgotten
+            subject.invalidate()
+            assert subject.token().value
+
+    # By a thread that is waited for no longer than it may take, and left behind if it is stuck.
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            interrupt_everywhere()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    last = 0
+    while thread.is_alive() and (last != position or not position):
+        last = position
+        thread.join(8)
+
+    assert not thread.is_alive(), f"stuck when interrupted at step {position}"
+    assert not errors, errors
+    assert position > 10
+
+
+# Clocks
+
+
+def step_wall(clock: FakeClock, seconds: float) -> Literal[False]:
+    """As an expression that `or` can follow."""
+    clock.step_wall(seconds)
+    return False
+
+
+SUSPENDED, FORWARD, BACK = HOUR, DAY, -DAY
+
+
+@pytest.mark.parametrize("step", [SUSPENDED, FORWARD])
+def test_a_wall_clock_that_jumps_ahead_costs_one_token_request(step: float) -> None:
+    """A machine that was suspended, or a clock that was set: the old token is not handed out, the new one lives its life."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+
+    clock.step_wall(step)
+
+    assert ["token-2"] * 50 == [subject.token().value for _ in range(50)]
+    clock.advance(1499)
+    assert subject.token().expires_at.timestamp() == clock.time() + 301
+    wait_for_fetches()
+    assert sender.count == 2
+
+
+def test_a_wall_clock_that_is_set_back_costs_no_token_request() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+
+    clock.step_wall(BACK)
+
+    assert ["token-1"] * 50 == [subject.token().value for _ in range(50)]
+    wait_for_fetches()
+    assert sender.count == 1
+
+
+def test_a_wall_clock_that_is_set_back_and_put_right_again_costs_no_token_request() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+
+    clock.step_wall(BACK)
+    clock.step_wall(-BACK)
+
+    assert ["token-1"] * 50 == [subject.token().value for _ in range(50)]
+    assert sender.count == 1
+
+
+def test_a_token_renewed_while_the_wall_clock_was_back_is_replaced_once_when_it_is_put_right() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.step_wall(BACK)
+    clock.advance(1795)
+
+    renewed = subject.token()
+
+    assert ("token-2", clock.time() + 1800) == (renewed.value, renewed.expires_at.timestamp())
+    assert ["token-2"] * 50 == [subject.token().value for _ in range(50)]
+    clock.step_wall(-BACK)
+    assert ["token-3"] * 50 == [subject.token().value for _ in range(50)]
+    wait_for_fetches()
+    assert sender.count == 3
+
+
+@pytest.mark.parametrize(
+    ("step", "requests_in_all"),
+    [
+        # By then it may be over. Who waited for it has it, and its 401 would be healed; the next one asks anew.
+        (SUSPENDED, 2),
+        (FORWARD, 2),
+        (BACK, 1),
+    ],
+)
+def test_a_clock_that_jumps_during_a_fetch_costs_one_more_token_request_at_most(
+    step: float, requests_in_all: int
+) -> None:
+    clock = FakeClock()
+    sender = ScriptedSender(lambda: step_wall(clock, step) or answer(access_token="first", expires_in=1800))
+    subject = make_source(sender, clock)
+
+    values = [subject.token().value for _ in range(50)]
+
+    assert values[0] == "first"
+    assert 1 == len(set(values[1:]))
+    wait_for_fetches()
+    assert requests_in_all == sender.count
+
+
+@pytest.mark.parametrize("step", [SUSPENDED, FORWARD, BACK])
+def test_a_jump_of_the_wall_clock_neither_shortens_nor_prolongs_the_memory_of_a_failure(step: float) -> None:
+    """So that who wakes up a machine gets a token three seconds later at the latest."""
+    sender, clock = ScriptedSender(answer(401)), FakeClock()
+    subject = make_source(sender, clock)
+    with pytest.raises(TokenError):
+        subject.token()
+
+    clock.step_wall(step)
+
+    with pytest.raises(TokenError):
+        subject.token()
+    assert sender.count == 1
+    clock.advance(3)
+    assert subject.token().value == "token-2"
+
+
+@pytest.mark.parametrize("step", [SUSPENDED, FORWARD, BACK])
+def test_a_jump_of_the_wall_clock_mints_no_allowance_and_takes_none(step: float) -> None:
+    """An allowance counts minutes of the monotonic clock, in which requests can be sent at all."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+
+    def replacements() -> int:
+        """How many tokens the host may refuse before its 401s are handed back."""
+        count = 0
+        while refuse(subject, subject.token("host:443"), "host:443"):
+            count += 1
+        return count
+
+    assert replacements() == 3
+    clock.step_wall(step)
+    assert replacements() == 0
+    clock.advance(60)
+    assert replacements() == 1
+
+
+def test_a_host_without_allowance_gets_a_fresh_token_after_a_suspend() -> None:
+    """The refused one is over by then."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    while refuse(subject, subject.token("host:443"), "host:443"):
+        pass
+    refused = subject.token("host:443")
+
+    clock.step_wall(SUSPENDED)
+
+    assert subject.token("host:443").value != refused.value
+    assert sender.count == 5
+
+
+def test_a_suspend_does_not_shorten_the_pause_between_failed_renewals_to_a_request_per_call() -> None:
+    """Over by the wall clock, and the endpoint still fails: callers get the remembered failure."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    sender.script = [answer(403)] * 9
+    clock.advance(1500)
+    subject.token()
+    wait_for_fetches()
+
+    clock.step_wall(SUSPENDED)
+
+    for _ in range(20):
+        with pytest.raises(TokenError):
+            subject.token()
+    assert sender.count == 2
+
+
+@every_driver
+@pytest.mark.parametrize(
+    ("step", "token_requests"), [(SUSPENDED, 2), (FORWARD, 2), (BACK, 1)], ids=["suspended", "forward", "back"]
+)
+def test_calls_after_a_jump_of_the_wall_clock_see_no_401(
+    driver: Driver, step: float, token_requests: int, sandbox: Sandbox
+) -> None:
+    clock = FakeClock()
+    # The service's own clock is right all the time: what a suspended machine missed has passed there.
+    served = {"late": 0.0}
+    set_sandbox_clock(sandbox, lambda: clock.monotonic() + served["late"])
+    with driver.open(on_clock(driver.adapter.DolbyAuth(**sandbox.options), clock)) as client:
+        client.get(f"{sandbox.url}/media/jobs")
+
+        clock.step_wall(step)
+        if step == SUSPENDED:
+            served["late"] = step
+
+        assert [(200, [])] * 5 == [
+            (seen.status, seen.history) for seen in (client.get(f"{sandbox.url}/media/jobs") for _ in range(5))
+        ]
+        assert token_requests == sandbox.token_requests
+        # And the token's life is what the monotonic clock says, which is not set.
+        clock.advance(1796)
+        assert [(200, [])] * 2 == [
+            (seen.status, seen.history) for seen in (client.get(f"{sandbox.url}/media/jobs") for _ in range(2))
+        ]
+    assert token_requests + 1 == sandbox.token_requests
+
+
+@every_driver
+@pytest.mark.parametrize("step", [SUSPENDED, FORWARD, BACK], ids=["suspended", "forward", "back"])
+def test_a_call_whose_token_came_while_the_clock_jumped_is_answered(
+    driver: Driver, step: float, sandbox: Sandbox
+) -> None:
+    """And there is no token request per call from then on."""
+    clock = FakeClock()
+    with serving() as api:
+        issued: list[str] = []
+
+        def reply(received: Received) -> Reply:
+            if received.path != "/token":
+                return Reply(200 if received.token == f"Bearer {issued[-1]}" else 401)
+            if not issued:
+                clock.step_wall(step)
+            issued.append(f"token-{len(issued)}")
+            return Reply(body=json.dumps({"access_token": issued[-1], "expires_in": 1800}).encode())
+
+        api.answer = reply
+        auth = driver.adapter.DolbyAuth("key", "secret", token_url=f"{api.url}/token", allowed_hosts=[api.host])
+        with driver.open(on_clock(auth, clock)) as client:
+            seen = [client.get(api.url) for _ in range(6)]
+
+    assert [(200, [])] * 6 == [(one.status, one.history) for one in seen]
+    assert (1 if step == BACK else 2) == len(issued)

@@ -1,0 +1,312 @@
+"""
+What a forward proxy gets to see, and what comes of one that fails.
+
+The proxy is a real one on loopback; behind it a server with TLS stands for Dolby.io's names, as `test_redirects.py` has
+it too.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from dolby_auth_plugin import TokenError
+from dolby_auth_plugin.sandbox import Sandbox
+
+from ..contract import CLASSIC, on_clock, rendered, server_context
+from ..drivers import AsyncHttpxDriver, Client, Driver, HttpxDriver, RequestsDriver
+from ..fakes import FakeClock, wait_for_fetches
+from ..internals import fresh_tls_contexts
+from ..servers import Proxy, Received, Reply, Server, proxying, serving
+
+SENDERS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
+ALL: list[Driver] = [*SENDERS, AsyncHttpxDriver("httpx", "asyncio"), AsyncHttpxDriver("httpx2", "trio")]
+
+MEDIA, TOKEN_HOST = "api.dolby.com:443", "api.dolby.io:443"
+URL = "https://api.dolby.com/media/jobs"
+
+
+def name_of(driver: Driver) -> str:
+    return f"{driver.name}-{getattr(driver, 'backend', 'sync')}"
+
+
+every_driver = pytest.mark.parametrize("driver", ALL, ids=name_of)
+every_sender = pytest.mark.parametrize("driver", SENDERS, ids=name_of)
+
+
+def basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+FOR_DOLBY = basic(CLASSIC["app_key"], CLASSIC["app_secret"])
+FOR_PROXY = basic("proxy-user", "proxy-canary")
+
+
+@pytest.fixture(scope="module")
+def bundle(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("proxies") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def servers(authority: trustme.CA) -> Iterator[tuple[Server, Server, Proxy]]:
+    names = ("api.dolby.com", "api.dolby.io", "storage.example")
+    with serving(server_context(authority, *names)) as secure, serving() as plain, proxying() as proxy:
+        proxy.hosts = {MEDIA: secure, TOKEN_HOST: secure, "api.dolby.com:80": plain, "storage.example:80": plain}
+        yield secure, plain, proxy
+
+
+@pytest.fixture
+def dolby(servers: tuple[Server, Server, Proxy]) -> Server:
+    """All that has TLS: tokens, numbered, and a 401 for the first, after which the connection is closed."""
+    server = servers[0]
+    server.log.clear()
+    issued: list[Received] = []
+
+    def answer(received: Received) -> Reply:
+        if received.headers["Host"] == "api.dolby.io":
+            issued.append(received)
+            return Reply(body=json.dumps({"access_token": f"token-{len(issued)}"}).encode())
+        return Reply(401, {"Connection": "close"}) if received.token == "Bearer token-1" else Reply()
+
+    server.answer = answer
+    return server
+
+
+@pytest.fixture
+def plain(servers: tuple[Server, Server, Proxy]) -> Server:
+    """All that has none."""
+    servers[1].log.clear()
+    return servers[1]
+
+
+@pytest.fixture
+def proxy(servers: tuple[Server, Server, Proxy]) -> Proxy:
+    proxy = servers[2]
+    proxy.log.clear()
+    proxy.refusal = lambda _: None
+    return proxy
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
+    """No proxy of the machine's own, and the CA of these tests for all libraries."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    fresh_tls_contexts(monkeypatch)
+
+
+def with_credentials(proxy: Server) -> str:
+    return proxy.url.replace("http://", "http://proxy-user:proxy-canary@")
+
+
+@pytest.fixture
+def in_environment(monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
+    monkeypatch.setenv("http_proxy", with_credentials(proxy))
+    monkeypatch.setenv("https_proxy", with_credentials(proxy))
+
+
+@pytest.fixture(params=ALL, ids=name_of)
+def client(request: pytest.FixtureRequest, in_environment: None, bundle: Path) -> Iterator[Client]:
+    """One with an auth, both of which take the proxy from the environment."""
+    driver: Driver = request.param
+    trusting = driver.through("", bundle)["verify"]
+    with driver.open(driver.adapter.DolbyAuth(**CLASSIC), verify=trusting) as client:
+        yield client
+
+
+# What it sees
+
+
+def test_a_proxy_sees_neither_token_nor_basic_credentials(client: Client, dolby: Server, proxy: Proxy) -> None:
+    assert [401] == client.get(URL).history
+
+    assert {("CONNECT", MEDIA), ("CONNECT", TOKEN_HOST)} == {(seen.method, seen.path) for seen in proxy.log}
+    assert {None} == {seen.token for seen in proxy.log}
+    assert ["Bearer token-1", "Bearer token-2"] == [seen.token for seen in dolby.log if "Bearer" in (seen.token or "")]
+    assert [FOR_DOLBY] * 2 == [seen.token for seen in dolby.log if "Bearer" not in (seen.token or "")]
+
+
+def test_a_proxys_credentials_go_to_it_alone_through_a_retry_too(client: Client, dolby: Server, proxy: Proxy) -> None:
+    """Each of the four requests has a tunnel of its own: the connection that brought the 401 is closed."""
+    client.get(URL)
+
+    assert [FOR_PROXY] * 4 == [seen.headers["Proxy-Authorization"] for seen in proxy.log]
+    assert [None] * 4 == [seen.headers["Proxy-Authorization"] for seen in dolby.log]
+
+
+@every_driver
+def test_a_proxy_given_to_a_client_sees_what_that_client_sends_and_no_token(
+    driver: Driver, dolby: Server, proxy: Proxy, bundle: Path
+) -> None:
+    """The token request goes the way of the client that is lent for it: the same proxy, without credentials."""
+    sync = next(sender for sender in SENDERS if sender.name == driver.name)
+    with sync.open(None, **sync.through(proxy.url, bundle)) as lent:
+        auth = driver.adapter.DolbyAuth(**CLASSIC, **lend(lent))
+        with driver.open(auth, **driver.through(with_credentials(proxy), bundle)) as client:
+            assert [401] == client.get(URL).history
+
+    assert {(TOKEN_HOST, None, None), (MEDIA, None, FOR_PROXY)} == {
+        (seen.path, seen.token, seen.headers["Proxy-Authorization"]) for seen in proxy.log
+    }
+    assert {None} == {seen.headers["Proxy-Authorization"] for seen in dolby.log}
+
+
+@pytest.mark.parametrize("host", ["storage.example", "api.dolby.com"])
+def test_a_request_in_plain_text_to_any_host_of_the_net_shows_the_proxy_no_token(
+    client: Client, plain: Server, proxy: Proxy, host: str
+) -> None:
+    plain.answer = lambda _: Reply(401)
+
+    seen = client.get(f"http://{host}/in?X-Amz-Signature=1")
+
+    assert (401, []) == (seen.status, seen.history)
+    assert [(f"http://{host}/in?X-Amz-Signature=1", None)] == [(seen.path, seen.token) for seen in proxy.log]
+    assert [None] == [seen.token for seen in plain.log]
+
+
+def test_a_request_in_plain_text_keeps_its_own_authorization(client: Client, plain: Server, proxy: Proxy) -> None:
+    plain.answer = lambda _: Reply()
+
+    client.get("http://storage.example/", headers={"Authorization": "Custom own"})
+
+    assert ["Custom own"] == [seen.token for seen in plain.log]
+    assert ["Custom own"] == [seen.token for seen in proxy.log]
+
+
+# The token request
+
+
+@every_sender
+def test_a_lent_client_sends_the_token_request_through_its_own_proxy(
+    driver: Driver, dolby: Server, proxy: Proxy, bundle: Path
+) -> None:
+    with driver.open(None, **driver.through(with_credentials(proxy), bundle)) as lent:
+        auth = driver.adapter.DolbyAuth(**CLASSIC, **lend(lent))
+
+        assert "token-1" == driver.token(auth).value
+
+    assert [(TOKEN_HOST, None, FOR_PROXY)] == [
+        (seen.path, seen.token, seen.headers["Proxy-Authorization"]) for seen in proxy.log
+    ]
+    assert [(FOR_DOLBY, None)] == [(seen.token, seen.headers["Proxy-Authorization"]) for seen in dolby.log]
+
+
+def lend(client: Any) -> dict[str, Any]:
+    return {"session": client.session} if hasattr(client, "session") else {"client": client.client}
+
+
+@every_sender
+@pytest.mark.usefixtures("in_environment")
+def test_a_token_request_in_plain_text_passes_no_proxy(driver: Driver, proxy: Proxy) -> None:
+    """It is for loopback only; a proxy would see the app secret, and has a loopback of its own."""
+    with Sandbox() as sandbox:
+        auth = on_clock(driver.adapter.DolbyAuth(**sandbox.options), FakeClock())
+
+        assert driver.token(auth).value
+
+    assert proxy.log == []
+
+
+@every_sender
+@pytest.mark.usefixtures("in_environment", "dolby")
+def test_the_library_logs_nothing_of_a_token_request_through_a_proxy(
+    driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even at its lowest level: headers and where the proxy is would be among it."""
+    with caplog.at_level(logging.DEBUG):
+        driver.token(driver.adapter.DolbyAuth(**CLASSIC))
+        wait_for_fetches()
+
+    assert {"dolby_auth_plugin"} == {record.name for record in caplog.records}
+
+
+# A proxy that fails
+
+FAILURES = {
+    "asks for credentials": Reply(407, {"Proxy-Authenticate": 'Basic realm="proxy"'}, b"<html>"),
+    "finds no way": Reply(502, body=b"<html>"),
+    "forbids": Reply(403, body=b"<html>"),
+    "hangs up": Reply(raw=b""),
+    "resets": Reply(raw=b"", reset=True),
+    "speaks no HTTP": Reply(raw=b"SSH-2.0-proxy\r\n\r\n"),
+}
+
+
+def complaint(driver: Driver, **options: Any) -> tuple[Any, str]:
+    """The error for a token that can't be had, and all that it shows."""
+    auth = on_clock(driver.adapter.DolbyAuth(**CLASSIC, **options), FakeClock())
+    with pytest.raises(TokenError) as caught:
+        driver.token(auth)
+    error = caught.value
+    shown = f"{error} {error!r} {error.reason} {error.description} {vars(error)} {rendered(error)}"
+    return error, shown
+
+
+def assert_useful(error: Any, shown: str) -> None:
+    assert (None, None, None) == (error.status_code, error.__cause__, error.__context__)
+    assert "proxy settings" in str(error)
+    for secret in ("proxy-canary", FOR_PROXY, CLASSIC["app_secret"], FOR_DOLBY):
+        assert secret not in shown
+
+
+@every_sender
+@pytest.mark.usefixtures("in_environment")
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_proxy_that_fails_is_a_token_error_that_shows_no_password(
+    driver: Driver, proxy: Proxy, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.refusal = lambda _: FAILURES[how]
+
+    with caplog.at_level(logging.DEBUG):
+        error, shown = complaint(driver)
+
+    assert_useful(error, shown + caplog.text)
+    assert {None} == {seen.token for seen in proxy.log}
+
+
+@every_sender
+def test_no_proxy_at_all_is_told_in_the_systems_words(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as gone:
+        pass
+    monkeypatch.setenv("https_proxy", with_credentials(gone))
+
+    error, shown = complaint(driver)
+
+    assert_useful(error, shown)
+    assert "Connection refused" in str(error)
+
+
+@every_sender
+@pytest.mark.parametrize("how", ["asks for credentials", "finds no way", "forbids"])
+@pytest.mark.usefixtures("in_environment")
+def test_a_proxy_that_refuses_is_told_from_a_connection_that_broke(driver: Driver, proxy: Proxy, how: str) -> None:
+    proxy.refusal = lambda _: FAILURES[how]
+
+    error, _ = complaint(driver)
+
+    assert "the proxy did not let it pass" in error.reason
+
+
+@every_sender
+@pytest.mark.parametrize("how", ["asks for credentials", "hangs up"])
+def test_the_proxy_of_a_lent_client_that_fails_is_told_alike(
+    driver: Driver, proxy: Proxy, bundle: Path, how: str
+) -> None:
+    proxy.refusal = lambda _: FAILURES[how]
+
+    with driver.open(None, **driver.through(with_credentials(proxy), bundle)) as lent:
+        error, shown = complaint(driver, **lend(lent))
+
+    assert_useful(error, shown)

@@ -1,0 +1,866 @@
+"""
+A secret, a token, an answer's body and a gateway's key go through every call, failure and complaint, and everything
+that shows something is searched for them.
+
+What a host library shows of the caller's own request is the host's: that request carries the token. Of the token
+request nothing may show, whoever shows it.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import copy
+import faulthandler
+import html
+import http.client
+import io
+import json
+import logging
+import pickle
+import pprint
+import re
+import ssl
+import tempfile
+import threading
+import traceback
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import rich.console
+import rich.pretty
+import trustme
+from click.testing import CliRunner
+
+import dolby_auth_plugin
+from dolby_auth_plugin import AccessToken, AppCredentials, ScopeWarning, TokenError, cli
+from dolby_auth_plugin._core.endpoint import TokenEndpoint, TokenRequest, TokenResponse
+from dolby_auth_plugin._core.errors import Failure
+from dolby_auth_plugin._core.token import Instant
+
+from ..contract import on_clock, rendered, server_context
+from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
+from ..fakes import FakeClock, Gate, answer, eventually, make_source, wait_for_fetches
+from ..internals import fetcher_of, parts_of, sender_of, source_of, thread_frames
+from ..servers import Received, Reply, Server, serving
+
+PACKAGE = Path(dolby_auth_plugin.__file__).parent
+
+# Whatever is made of one of these words (quoted, escaped, cut) still has it, or one of its forms below.
+IN_SECRET, IN_TOKEN, IN_BODY, IN_QUERY = WORDS = ("Hushabye", "Lullaby", "Nightjar", "Gatekey")
+
+# What quoting, HTML, JSON and the wrong character set each make something else of.
+SECRET = f"\u00fc {IN_SECRET}\"'/&<+%"
+CREDENTIALS = AppCredentials("an-app-key", SECRET)
+BASIC = base64.b64encode(f"an-app-key:{SECRET}".encode()).decode()
+PATH = "/grant"
+
+NOW = Instant(1000.0, 1_700_000_000.0)
+
+
+def forms(word: str) -> Iterator[str]:
+    """*word* as plain text, and as part of any longer text that was written in hexadecimal, base64 or UTF-16."""
+    yield word
+    yield word.encode().hex()
+    yield "\0".join(word)
+    for before in range(3):
+        # The characters that depend on nothing but the word.
+        encoded = base64.b64encode(b"-" * before + word.encode()).decode()
+        yield encoded[(0, 2, 3)[before] : (before + len(word)) * 8 // 6]
+
+
+FORMS = {word: tuple(forms(word)) for word in WORDS}
+
+
+def found(shown: str | bytes, words: Iterable[str] = WORDS) -> list[str]:
+    """Those of *words* that *shown* has in some form."""
+    text = shown.decode("latin-1") if isinstance(shown, bytes) else shown
+    return [f"{word} as {form!r}" for word in words for form in FORMS[word] if form in text]
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("before", ["", "x", "xx"])
+def test_the_search_finds_a_word_in_every_form(word: str, before: str) -> None:
+    text = f"{before}{word}!"
+
+    for shown in (
+        text,
+        text.encode().hex(),
+        base64.b64encode(text.encode()),
+        text.encode("utf-16"),
+        pickle.dumps([text]),
+    ):
+        assert len(found(shown)) == 1
+
+
+# What shows things
+
+
+def views(thing: Any) -> str:
+    """*thing* as it meets the eye in logs, notebooks, debuggers and failing tests."""
+    fields = vars(thing) if hasattr(thing, "__dict__") else {}
+    plain = f"{thing!r} {thing!s} {thing} {thing!a} {[thing]} {fields}"
+    return "\n".join(
+        [plain, *(f"{pprint.pformat(it)} {rich.pretty.pretty_repr(it)}" for it in ({"it": thing}, fields))]
+    )
+
+
+def inspected(thing: Any) -> str:
+    console = rich.console.Console(file=io.StringIO(), width=200)
+    rich.inspect(thing, console=console, private=True)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return] # it is the StringIO
+
+
+def frames_of(error: BaseException) -> list[FrameType]:
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def locals_shown(frames: Iterable[FrameType]) -> str:
+    """The locals of the package's own among *frames*, as tracebacks of several makers show them."""
+    return "\n".join(
+        f"{frame.f_code.co_name}: {name} = {value!r} {rich.pretty.pretty_repr(value)}"
+        for frame in frames
+        if frame.f_code.co_filename.startswith(str(PACKAGE))
+        for name, value in frame.f_locals.items()
+    )
+
+
+def told(error: BaseException) -> str:
+    """All that can be had from *error* without a look into other people's frames."""
+    shown = [views(error), rendered(error), locals_shown(frames_of(error)), *traceback.format_exception(error)]
+    with contextlib.suppress(TypeError):
+        shown.append(pickle.dumps(error).decode("latin-1"))
+    request = getattr(error, "request", None)
+    if request is not None:
+        shown += [views(request), repr(dict(request.headers)), str(request.url)]
+    for led_here in (error.__cause__, error.__context__):
+        # Not suppressed either: it would still be there for whoever looks.
+        shown.append("" if led_here is None else f"{led_here!r} {vars(led_here)}")
+    return "\n".join(shown)
+
+
+# The service, and who calls it
+
+
+class Service:
+    """
+    Token endpoint and API on one server.
+
+    Attributes:
+        grant: What a token request is answered, if not with a token.
+        call: What any other request is answered; 401 to a token that was revoked.
+        members: Further members of an answer with a token.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.grant: Callable[[Received], Reply] | None = None
+        self.call: Callable[[Received], Reply] = self._answer
+        self.members: dict[str, Any] = {}
+        self.revoked: set[str] = set()
+        self.tokens: list[str] = []
+        self.host, self.url = server.host, f"{server.url}/call"
+        self.token_url = f"{server.url}{PATH}?key={IN_QUERY}"
+        server.answer = lambda received: (
+            self._grant(received) if received.path.startswith(PATH) else self.call(received)
+        )
+
+    def revoke(self) -> None:
+        self.revoked.update(self.tokens)
+
+    def _grant(self, received: Received) -> Reply:
+        if self.grant is not None:
+            return self.grant(received)
+        self.tokens.append(f"{IN_TOKEN}.{len(self.tokens)}")
+        members = {"access_token": self.tokens[-1], "expires_in": 1800, "hint": IN_BODY, **self.members}
+        return Reply(headers={"X-Hint": IN_BODY}, body=json.dumps(members).encode())
+
+    def _answer(self, received: Received) -> Reply:
+        return Reply(401 if str(received.token).removeprefix("Bearer ") in self.revoked else 200)
+
+
+@dataclass
+class Caller:
+    """An auth object, what it is used for, and what comes of that."""
+
+    driver: Driver
+    service: Service
+    lent: bool
+    options: dict[str, Any] = field(default_factory=dict)
+    clock: FakeClock = field(default_factory=FakeClock)
+    seen: list[Any] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _auth: Any = None
+
+    @property
+    def auth(self) -> Any:
+        if self._auth is None:
+            options = {"app_key": CREDENTIALS.app_key, "app_secret": SECRET} | self.options
+            if self.lent:
+                options |= self.lend()
+            self._auth = on_clock(
+                self.driver.adapter.DolbyAuth(
+                    token_url=self.service.token_url, allowed_hosts=[self.service.host], **options
+                ),
+                self.clock,
+            )
+        return self._auth
+
+    def lend(self) -> dict[str, Any]:
+        """A real session or client, which nobody has set up in any way."""
+        if self.driver.name == "requests":
+            return {"session": self.stack.enter_context(self.driver.library.Session())}
+        client = self.driver.library.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return {"client": self.stack.enter_context(client)}
+
+    def gets(self, status: int = 200) -> None:
+        with self.driver.open(self.auth) as client:
+            seen = client.get(self.service.url)
+        self.seen.append(seen.response)
+        assert status == seen.status
+
+    def fails(self) -> None:
+        """By a call, and by `token()`; the second failure is told from memory."""
+        with self.driver.open(self.auth) as client, pytest.raises(TokenError) as caught:
+            client.get(self.service.url)
+        self.errors.append(caught.value)
+        with pytest.raises(TokenError) as caught:
+            self.driver.token(self.auth)
+        self.errors.append(caught.value)
+
+    def parts(self) -> list[Any]:
+        fetcher = fetcher_of(source_of(self.auth))
+        return [
+            *parts_of(self.auth),
+            fetcher.endpoint.request(CREDENTIALS),
+            TokenResponse(200, None, IN_BODY.encode()),
+        ]
+
+
+SYNC: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
+ASYNC = AsyncHttpxDriver("httpx", "asyncio")
+WAYS = [*((driver, False) for driver in (*SYNC, ASYNC)), (SYNC[0], True), (SYNC[1], True)]
+
+each_library = pytest.mark.parametrize("driver", SYNC, ids=lambda driver: driver.name)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with serving() as server:
+        yield Service(server)
+
+
+# What happens
+
+
+def is_answered(caller: Caller) -> None:
+    caller.gets()
+    caller.seen.append(caller.driver.token(caller.auth))
+
+
+def is_healed(caller: Caller) -> None:
+    caller.gets()
+    caller.service.revoke()
+    caller.gets()
+
+
+def is_refused_twice(caller: Caller) -> None:
+    caller.service.call = lambda _: Reply(401)
+    caller.gets(401)
+
+
+def is_not_renewed(caller: Caller) -> None:
+    caller.gets()
+    caller.service.grant = echo(500)
+    caller.clock.advance(1600)
+    caller.gets()
+
+
+def cannot_heal(caller: Caller) -> None:
+    caller.gets()
+    caller.service.revoke()
+    caller.service.grant = echo(403)
+    caller.fails()
+
+
+def waits_for_a_token(auth: Any) -> threading.Thread:
+    def wait() -> None:
+        with contextlib.suppress(TokenError):
+            auth.token()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def is_disowned(caller: Caller) -> None:
+    """A fetch that is past its time, and its token comes after all."""
+    gate = Gate(CREDENTIALS.app_key, SECRET)
+    caller.options = {"app_key": None, "app_secret": None, "credentials": gate}
+    first = waits_for_a_token(caller.auth)
+    try:
+        assert gate.asked.acquire(timeout=10)
+        caller.clock.advance(31)
+        caller.fails()
+    finally:
+        gate.open()
+        first.join(10)
+    assert not first.is_alive()
+
+
+def is_invalidated(caller: Caller) -> None:
+    caller.gets()
+    caller.auth.invalidate()
+    caller.gets()
+
+
+def misses_a_scope(caller: Caller) -> None:
+    caller.options = {"scope": "comms:conf:admin comms:monitor:read"}
+    caller.service.members = {"scope": "comms:monitor:read"}
+    with pytest.warns(ScopeWarning) as caught:
+        caller.gets()
+    caller.seen += [warning.message for warning in caught]
+
+
+def has_no_server(caller: Caller) -> None:
+    with serving() as gone:
+        pass
+    caller.service.token_url = caller.service.token_url.replace(caller.service.host, gone.host)
+    caller.fails()
+
+
+def is_refused_a_certificate(caller: Caller) -> None:
+    with serving(server_context(trustme.CA())) as server:
+        caller.service.token_url = f"{server.url}{PATH}?key={IN_QUERY}"
+        caller.fails()
+
+
+def is_met_with(*grants: Callable[[Received], Reply] | Reply) -> Callable[[Caller], None]:
+    def situation(caller: Caller) -> None:
+        for grant in grants:
+            caller.service.grant = grant if callable(grant) else lambda _, grant=grant: grant
+            caller.auth.invalidate()
+            caller.fails()
+
+    return situation
+
+
+def has_credentials(ask: Callable[[], Any]) -> Callable[[Caller], None]:
+    def situation(caller: Caller) -> None:
+        caller.options = {"app_key": None, "app_secret": None, "credentials": ask}
+        caller.fails()
+
+    return situation
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def ask() -> Any:
+        raise error
+
+    return ask
+
+
+def echo(status: int) -> Callable[[Received], Reply]:
+    """An answer that shows what it was sent, in several forms, and more."""
+
+    def answer(received: Received) -> Reply:
+        said = f"{received.token} is {SECRET}, {urllib.parse.quote(SECRET)}, {html.escape(SECRET)}"
+        body = {"error": "bad", "error_description": said, "hint": IN_BODY, "access_token": IN_TOKEN}
+        return Reply(status, {"X-Hint": IN_BODY, "Retry-After": f"{IN_BODY} {SECRET!a}"}, json.dumps(body).encode())
+
+    return answer
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+TOKEN = json.dumps({"access_token": IN_TOKEN, "hint": [IN_BODY, SECRET]}).encode()
+
+SITUATIONS: dict[str, Callable[[Caller], None]] = {
+    "success": is_answered,
+    "401 healed": is_healed,
+    "401 twice": is_refused_twice,
+    "401 and no other token": cannot_heal,
+    "renewal fails": is_not_renewed,
+    "fetch disowned": is_disowned,
+    "invalidate": is_invalidated,
+    "scope not granted": misses_a_scope,
+    "no server": has_no_server,
+    "certificate refused": is_refused_a_certificate,
+    "echo": is_met_with(*map(echo, (200, 400, 401, 403, 429, 500))),
+    "error of no known form": is_met_with(*(Reply(status, body=TOKEN * 2) for status in (400, 401, 418, 503))),
+    "no token": is_met_with(
+        Reply(body=TOKEN[:-1]),
+        Reply(body=b"[" + TOKEN + b"]"),
+        Reply(body=TOKEN.replace(b'",', b'\\r\\n",')),
+        Reply(body=TOKEN.replace(b"{", b'{"token_type":"mac",')),
+        Reply(body=TOKEN.replace(b"{", b'{"expires_in":0,')),
+        Reply(body=TOKEN, headers={"Content-Encoding": "gzip"}),
+    ),
+    "no answer": is_met_with(
+        Reply(raw=HEAD + b"Content-Length: 999\r\n\r\n" + TOKEN),
+        Reply(raw=HEAD + b"Content-Length: 999\r\n\r\n" + TOKEN, reset=True),
+        Reply(raw=HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + TOKEN),
+        Reply(raw=IN_BODY.encode() + b"\r\n\r\n"),
+        # Header lines that urllib3 warns of, with the URL.
+        Reply(raw=HEAD + f"X-{IN_BODY}\r\nContent-Length: 2\r\n\r\n{{}}".encode()),
+    ),
+    "redirect": is_met_with(
+        Reply(302, {"Location": f"/?{IN_BODY}={urllib.parse.quote(SECRET)}"}),
+        Reply(307, {"Location": f"https://{IN_BODY}:{IN_SECRET}@[/"}),
+    ),
+    "credentials() raises": has_credentials(raising(ValueError(SECRET))),
+    "credentials() exits": has_credentials(raising(SystemExit(SECRET))),
+    "credentials() returns a str": has_credentials(lambda: SECRET),
+    "credentials() returns an incomplete tuple": has_credentials(lambda: ("an-app-key", SECRET)),
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
+@pytest.mark.parametrize(
+    ("driver", "lent"),
+    WAYS,
+    ids=[f"{driver.name}-{getattr(driver, 'backend', 'sync')}-{'lent' if lent else 'own'}" for driver, lent in WAYS],
+)
+def test_nothing_secret_is_shown(
+    driver: Driver,
+    lent: bool,
+    situation: Callable[[Caller], None],
+    service: Service,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caller = Caller(driver, service, lent)
+    caplog.set_level(logging.DEBUG)
+    if not lent:
+        # With a lent session this is its owner's affair.
+        monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+
+    with caller.stack:
+        situation(caller)
+        wait_for_fetches()
+
+    ours = [caller.auth, copy.copy(caller.auth), *caller.parts(), *caller.seen]
+    records = [f"{record.name} {record.getMessage()} {record.__dict__}" for record in caplog.records]
+    by_us = [record for record in records if record.startswith("dolby_auth_plugin")]
+    by_others = "\n".join([*(record for record in records if record not in by_us), *capfd.readouterr()])
+    assert [] == found("\n".join([*map(views, ours), *map(told, caller.errors), *by_us]))
+    assert [] == found(by_others, (IN_SECRET, IN_BODY, IN_QUERY))
+    assert PATH not in by_others
+    # The token is part of the caller's own request.
+    answered = [seen for seen in caller.seen if isinstance(seen, driver.library.Response)]
+    assert [] == found(pickle.dumps(answered), (IN_SECRET, IN_BODY, IN_QUERY))
+    if not lent and "app_key" not in caller.options:
+        assert [f"{IN_SECRET} as {IN_SECRET!r}"] == found(pickle.dumps(caller.auth), (IN_SECRET, IN_TOKEN, IN_BODY))
+
+
+@each_library
+def test_an_inspection_with_rich_shows_no_secret(driver: Driver, service: Service) -> None:
+    caller = Caller(driver, service, lent=False)
+    caller.gets()
+
+    shown = "".join(map(inspected, (caller.auth, source_of(caller.auth), sender_of(caller.auth))))
+
+    assert "_source" in shown
+    assert [] == found(shown, (IN_SECRET, IN_TOKEN, IN_BODY))
+
+
+# In the middle of it
+
+
+@each_library
+def test_a_dump_of_all_threads_in_the_middle_of_an_answer_shows_no_secret(
+    driver: Driver,
+) -> None:
+    """As watchdogs write it down when something hangs."""
+    prompt = HEAD + b"Content-Length: 9999\r\n\r\n" + TOKEN
+    dumps: list[str] = []
+
+    def is_dumped() -> bool:
+        dumps.append(locals_of_all_threads())
+        return sum("_post: " in dump for dump in dumps) > 50
+
+    with serving() as endpoint, tempfile.TemporaryFile("w+") as file:
+        service = Service(endpoint)
+        service.grant = lambda _: Reply(raw=b" " * 9999, prompt=prompt, drip=0.001)
+        waiting = waits_for_a_token(Caller(driver, service, lent=False).auth)
+        eventually(is_dumped)
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        dumps.append(file.read())
+    waiting.join(10)
+
+    assert not waiting.is_alive()
+    assert " in _post" in dumps[-1]
+    assert [] == found("".join(dumps))
+
+
+def locals_of_all_threads() -> str:
+    frames = [frame for top in thread_frames().values() for frame, _ in traceback.walk_stack(top)]
+    return locals_shown(frames)
+
+
+@each_library
+def test_an_interrupt_in_a_caller_that_fetches_by_itself_brings_no_secret(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no thread can be started; and it came while the library was busy with an error of its own."""
+
+    def interrupted() -> tuple[int, bytes]:
+        try:
+            raise ValueError(SECRET)
+        except ValueError:
+            raise KeyboardInterrupt from None
+
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    log: list[Any] = []
+    auth = driver.adapter.DolbyAuth(CREDENTIALS.app_key, SECRET, **driver.lend(interrupted, log))
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        auth.token()
+
+    assert len(log) == 1
+    assert [] == found(told(caught.value))
+    assert driver.name not in {frame.f_globals["__name__"].partition(".")[0] for frame in frames_of(caught.value)}
+
+
+class OddError(Exception):
+    @property
+    def reason(self) -> str:
+        raise ValueError(SECRET)
+
+
+class Unusual(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError(SECRET),
+        Unusual(SECRET),
+        SystemExit(SECRET),
+        KeyboardInterrupt(SECRET),
+        OSError(5, SECRET.encode()),
+        OSError(5, ValueError(SECRET)),
+        OSError(SECRET),
+        OddError(SECRET),
+        ValueError(OddError(SECRET)),
+    ],
+    ids=repr,
+)
+def test_what_a_sender_raises_never_leaves_the_fetchs_thread(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crash reporters would take it there, with the locals of all frames; and its waiters would ask again and again."""
+    asked: list[float] = []
+
+    def send(_: TokenRequest, seconds: float) -> TokenResponse | Failure:
+        asked.append(seconds)
+        if len(asked) > 20:
+            return Failure("enough of it", "enough")
+        raise error
+
+    escaped: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", escaped.append)
+    subject = make_source(send, credentials=CREDENTIALS)  # type: ignore[arg-type] # a sender all the same
+
+    with pytest.raises(TokenError) as caught:
+        subject.token()
+    wait_for_fetches()
+
+    assert ([], 1, type(error).__name__) == (escaped, len(asked), caught.value.reason)
+    assert [] == found(told(caught.value))
+    assert (None, None) == (caught.value.__cause__, caught.value.__context__)
+
+
+# Answers that echo
+
+SAID = {
+    "itself": SECRET,
+    "Basic header": f"Basic {BASIC}",
+    "URL-safe base64, unpadded": base64.urlsafe_b64encode(f"an-app-key:{SECRET}".encode()).decode().rstrip("="),
+    "percent-encoded": urllib.parse.quote(SECRET, safe=""),
+    "percent-encoded in small letters": re.sub(
+        "%..", lambda code: code[0].lower(), urllib.parse.quote(SECRET, safe="")
+    ),
+    "form-encoded": urllib.parse.quote_plus(SECRET),
+    "form-encoded twice": urllib.parse.quote_plus(urllib.parse.quote_plus(SECRET)),
+    "JSON": json.dumps(SECRET),
+    "JSON in UTF-8": json.dumps(SECRET, ensure_ascii=False),
+    "JSON with a slash escaped": json.dumps(SECRET).replace("/", "\\/"),
+    "HTML": html.escape(SECRET),
+    "HTML in numbers": html.escape(SECRET).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+    "Python": repr(SECRET),
+    "Python in ASCII": ascii(SECRET),
+    "read as Latin-1": SECRET.encode().decode("latin-1"),
+    "in hexadecimal": SECRET.encode().hex(),
+}
+
+
+@pytest.mark.parametrize("status", [200, 401])
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+def test_an_error_text_shows_no_secret_in_any_form(said: str, status: int) -> None:
+    endpoint = TokenEndpoint("https://gateway.test/token", None, 1800, "host/1.0")
+    answers = [answer(status, error=f"{said}.", message=f"no {said}, no"), answer(status, error="bad", detail=said)]
+
+    failures = [endpoint.read(one, CREDENTIALS, NOW) for one in answers]
+
+    assert [] == found(views(failures))
+    assert "[hidden]" in views(failures)
+
+
+# Comparisons in tests
+
+PAIRS = [
+    (AccessToken.issued(f"{IN_TOKEN}.1", None, 1800, NOW, 0), AccessToken.issued(f"{IN_TOKEN}.2", None, 1800, NOW, 0)),
+    (CREDENTIALS, AppCredentials("an-app-key", f"{SECRET}2")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=["AccessToken", "AppCredentials"])
+def test_pytests_explanation_of_a_failed_comparison_shows_no_secret(
+    one: Any, other: Any, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pytestconfig.option, "verbose", 2)
+
+    with pytest.raises(AssertionError) as alone:
+        assert one == other
+    with pytest.raises(AssertionError) as inside:
+        assert {"it": [one]} == {"it": [other]}
+    with pytest.raises(AssertionError) as with_another_kind:
+        assert one == 1
+
+    assert "assert" in str(alone.value)
+    assert [] == found(f"{alone.value} {inside.value} {with_another_kind.value}")
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=["AccessToken", "AppCredentials"])
+def test_what_differs_in_its_secret_alone_is_not_equal(one: Any, other: Any) -> None:
+    same = copy.copy(one) if one is CREDENTIALS else AccessToken.issued(one.value, None, 1800, NOW, 1)
+
+    assert (True, False, False) == (one == same, one == other, one == 1)
+    assert hash(one) == hash(same)
+
+
+# Complaints
+
+MISTAKES: dict[str, dict[str, Any]] = {
+    "key and secret in one": {"app_key": f"an-app-key:{SECRET}"},
+    "key and secret in two lines": {"app_key": f"an-app-key\n{SECRET}"},
+    "secret in two lines": {"app_secret": f"{SECRET}\n"},
+    "secret as bytes": {"app_secret": SECRET.encode()},
+    "secret in a tuple": {"app_secret": (SECRET,)},
+    "callable beside them": {"credentials": lambda: CREDENTIALS},
+    "credentials as they are": {"app_key": None, "app_secret": None, "credentials": CREDENTIALS},
+    "credentials in a tuple": {"app_key": None, "app_secret": None, "credentials": ("an-app-key", SECRET)},
+    "malformed scope": {"scope": "a,b c\\"},
+    "scope of another type": {"scope": [b"comms:*"]},
+    "expires_in as text": {"expires_in": "1800"},
+    "expires_in out of range": {"expires_in": 0},
+    "timeout as text": {"timeout": "30"},
+    "timeout out of range": {"timeout": -1},
+    "unknown option": {"app_secert": SECRET},
+    "userinfo": {"token_url": f"https://an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
+    "userinfo with a slash": {"token_url": f"https://an-app-key:{IN_SECRET}/x@api.dolby.io/v1/auth/token"},
+    "userinfo for a host": {"token_url": f"https://an-app-key:{IN_SECRET}/v1/auth/token"},
+    "userinfo without a scheme": {"token_url": f"an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
+    "userinfo after a scheme only": {"token_url": f"https:an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
+    "another scheme": {"token_url": f"ftp://api.dolby.io/token?key={IN_QUERY}"},
+    "plain http": {"token_url": f"http://api.dolby.io/token?key={IN_QUERY}"},
+    "no host": {"token_url": f"https:///token?key={IN_QUERY}"},
+    "bad port": {"token_url": f"https://api.dolby.io:x/token?key={IN_QUERY}"},
+    "fragment": {"token_url": f"https://api.dolby.io/token?key={IN_QUERY}#{IN_TOKEN}"},
+    "space": {"token_url": f"https://api.dolby.io/token?key={IN_QUERY} "},
+    "hosts in a string": {"allowed_hosts": f"https://an-app-key:{IN_SECRET}@api.dolby.io"},
+    "host with userinfo": {"allowed_hosts": [f"an-app-key:{IN_SECRET}@api.dolby.io"]},
+    "host with scheme and userinfo": {"allowed_hosts": [f"https://an-app-key:{IN_SECRET}@api.dolby.io/"]},
+    "host with a query": {"allowed_hosts": [f"api.dolby.io/?key={IN_QUERY}"]},
+    "host of another type": {"allowed_hosts": [SECRET.encode()]},
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+@each_library
+def test_a_constructors_complaint_shows_no_secret(driver: Driver, mistake: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        driver.adapter.DolbyAuth(**{"app_key": "an-app-key", "app_secret": SECRET, **mistake})
+
+    assert [] == found(f"{caught.value} {caught.value!r} {vars(caught.value)}")
+    assert (None, True) == (
+        caught.value.__cause__,
+        caught.value.__context__ is None or caught.value.__suppress_context__,
+    )
+    if "app_key" not in mistake and "token_url" not in mistake and "allowed_hosts" not in mistake:
+        # Those are what the frames' locals are there to show.
+        assert [] == found(rendered(caught.value), (IN_SECRET,))
+
+
+@each_library
+def test_the_complaint_about_another_librarys_request_shows_none_of_it(driver: Driver) -> None:
+    auth = driver.adapter.DolbyAuth("an-app-key", SECRET)
+    other = next(other for other in SYNC if other is not driver)
+    request = other.library.Request("GET", f"https://h/?{IN_QUERY}", headers={"Authorization": f"Bearer {IN_TOKEN}"})
+
+    with pytest.raises(TypeError, match="is for") as caught:
+        auth(request)
+
+    assert [] == found(told(caught.value), (IN_SECRET, IN_TOKEN))
+
+
+# The source code
+
+# What may be part of a message, everywhere or in one module, and why that is no secret. `type(x).__name__` and `printable(x)` always may.
+SAYABLE = {
+    "credentials: what": "'app key' or 'app secret', the words",
+    "credentials: given": "an app key without what may be a secret in it",
+    "pairs": "names of variables",
+    "_names(0)": "names of variables",
+    "_names(1)": "names of variables",
+    "mine": "the name of a library",
+    "theirs": "the name of a library",
+    "name": "the name of a library, or of an attribute",
+    "__name__": "a module",
+    "_missing": "a module",
+    "timeout": "a number",
+    "expires_in": "a number",
+    "MAX_LIFE": "a number",
+    "_MAX_URL": "a number",
+    "len(token_url)": "a number",
+    "seconds": "a number",
+    "scope: value": "a malformed scope",
+    "sentence": "of an unknown scope",
+    "', '.join(map(repr, unreported))": "scopes that were asked for",
+    "host": "host and port",
+    "_shown(token_url)": "without userinfo and query",
+    "_shown(allowed_hosts)": "without userinfo and query",
+    "_shown(entry)": "without userinfo and query",
+    "self._shown_url": "a token_url without its query",
+    "why": "a sentence of ours",
+    "said": "a sentence of ours, with the name of a class",
+    "advice": "a sentence of ours",
+    "message": "a sentence of ours, with what `_error_texts` let pass",
+    "reason": "what `_error_texts` let pass",
+    "description": "what `_error_texts` let pass",
+    "failure.message": "made of what is in this list",
+    "str(error)": "of an error made of what is in this list",
+    "status": "a number",
+    "response.status_code": "a number",
+    "_phrase(status)": "the standard library's words for a number",
+    "retry_after": "a number",
+    "retryable": "true or false",
+    "outcome.expires_at.timestamp() - began.wall": "a number",
+    "self._monotonic() - began.monotonic": "a number",
+}
+
+SHOWING = re.compile(
+    r"(.*\.)?(debug|info|warning|error|exception|critical|log|warn|print|exit|Failure|bad|\w*(Error|Exception|Warning))"
+)
+
+
+def shown_by(source: str, module: str = "") -> list[str]:
+    """What the source code's log records, warnings, errors and failures are made of, as far as it must be accounted for."""
+    return [
+        f"line {call.lineno}: {expression}"
+        for call in ast.walk(ast.parse(source))
+        if isinstance(call, ast.Call) and SHOWING.fullmatch(ast.unparse(call.func))
+        for argument in (*call.args, *(keyword.value for keyword in call.keywords))
+        for expression in made_of(argument)
+        if not {expression, f"{module}: {expression}"} & SAYABLE.keys()
+        and not re.fullmatch(r"type\(\w+\)\.__name__|[A-Z]\w+Warning", expression)
+    ]
+
+
+def made_of(node: ast.expr) -> Iterator[str]:
+    match node:
+        case ast.Constant() | ast.Compare() | ast.UnaryOp(ast.Not()) | ast.Call(ast.Name("printable")):
+            pass
+        case ast.JoinedStr(values) | ast.BoolOp(values=values):
+            for value in values:
+                yield from made_of(value)
+        case ast.FormattedValue(value):
+            yield from made_of(value)
+        case ast.IfExp(body=one, orelse=other) | ast.BinOp(one, ast.Add() | ast.Mod(), other):
+            yield from made_of(one)
+            yield from made_of(other)
+        case _:
+            yield ast.unparse(node)
+
+
+# The terminal's and the sandbox's own words are none of the library's.
+MODULES = sorted({*PACKAGE.rglob("*.py")} - {*(PACKAGE / "cli").glob("*"), *(PACKAGE / "sandbox").glob("*")})
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+def test_no_module_shows_an_object_that_can_hold_a_secret(module: Path) -> None:
+    assert [] == shown_by(module.read_text(), module.stem)
+
+
+def test_whatever_may_be_shown_is_shown_somewhere() -> None:
+    everything = "".join(ast.unparse(ast.parse(module.read_text())) for module in MODULES)
+
+    assert [] == [expression for expression in SAYABLE if expression.rpartition(": ")[2] not in everything]
+
+
+@pytest.mark.parametrize(
+    ("source", "holder"),
+    [
+        ('logger.debug("%s", request.headers)', "request.headers"),
+        ('logger.info(f"sent {token!r}")', "token"),
+        ('logging.getLogger("x").warning("no %s" % response)', "response"),
+        ('logger.log(10, "a" + body)', "body"),
+        ('warnings.warn("no", source=self)', "self"),
+        ('raise ValueError(f"bad {app_secret}")', "app_secret"),
+        ('complaint = TypeError("bad: " + (seconds or app_secret))', "app_secret"),
+        ('print(header if header else "none")', "header"),
+        ('Failure("no", reason=str(answer))', "str(answer)"),
+    ],
+)
+def test_who_shows_another_object_must_account_for_it(source: str, holder: str) -> None:
+    assert [f"line 1: {holder}"] == shown_by(source)
+
+
+def test_no_module_starts_a_process_that_others_could_see() -> None:
+    """`ps` shows command lines."""
+    everything = "".join(module.read_text() for module in PACKAGE.rglob("*.py"))
+
+    assert not re.search(r"\bsubprocess\b|\bmultiprocessing\b|os\.(exec|spawn|popen|posix_spawn|system)", everything)
+
+
+# The command
+
+
+def test_no_option_of_the_command_takes_a_secret() -> None:
+    """It would show in `ps`."""
+    taken = {
+        parameter.name
+        for command in (cli.main, *cli.main.commands.values())
+        for parameter in command.params
+        if not getattr(parameter, "is_flag", False)
+    }
+
+    assert {"seconds"} == taken
+
+
+@pytest.mark.parametrize("status", [200, 400, 401])
+def test_the_commands_explanation_of_a_failure_shows_no_secret(
+    status: int, service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    service.grant = echo(status)
+    auth = SYNC[0].adapter.DolbyAuth("an-app-key", SECRET, token_url=service.token_url)
+    monkeypatch.setattr(cli, "live_auth", lambda: ("requests", auth))
+
+    result = CliRunner(env={"no_proxy": "127.0.0.1"}).invoke(cli.main, ["demo", "--live"])
+
+    assert result.exit_code == 1
+    assert "bad: " in result.output
+    assert [] == found(f"{result.output} {result.stderr} {caplog.text}")
