@@ -6,37 +6,98 @@
 
 from __future__ import annotations
 
-from ._core.auth import missing_host
+from collections.abc import Iterable
+from datetime import timedelta
+
+from ._core.auth import missing_library
+from ._core.credentials import CredentialsSource, choose
+from ._core.endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL
 from ._core.errors import TokenError as _TokenError
-from ._httpx.auth import FamilyAuth, RefusedBody
-from ._httpx.sender import FamilySender
+from ._core.hosts import DOLBY_HOSTS
+from ._httpx.auth import HttpxAuth
+from ._httpx.resend import RefusedBody
+from ._httpx.sender import HttpxSender
 
 try:
     import httpx
 except ImportError:
-    raise missing_host("httpx") from None
+    raise missing_library("httpx") from None
 
 __all__ = ["DolbyAuth", "TokenError"]
 
 
 class TokenError(_TokenError, httpx.RequestError):
-    """No token could be obtained; an `httpx.RequestError` too. The fields are the base class's."""
+    """No token could be obtained. It is also an `httpx.RequestError`. The fields are those of the base class."""
 
 
-class _Sender(FamilySender):
-    _host = httpx
+class _Sender(HttpxSender):
+    _library = httpx
 
     __slots__ = ()
 
 
 class _RefusedBody(RefusedBody, httpx.SyncByteStream, httpx.AsyncByteStream):
-    _host = httpx
+    _library = httpx
 
 
-class DolbyAuth(FamilyAuth, httpx.Auth):
-    __doc__ = FamilyAuth.__doc__
+class DolbyAuth(HttpxAuth, httpx.Auth):
+    """
+    Authenticates requests to Dolby.io with an API token: obtains it, keeps it, renews it and replaces it.
 
-    _host = httpx
+    Create one and keep it: all users of this object share its token, from any number of threads, tasks and event loops (asyncio
+    and trio). Only requests to *allowed_hosts* get the token. Other requests pass unchanged.
+
+    Args:
+        app_key: The "App key" of the Dolby.io dashboard: the OAuth client id. None: from the environment,
+            `DOLBYIO_APP_KEY`, else `APP_KEY`.
+        app_secret: The "App secret": the OAuth client secret. None: `DOLBYIO_APP_SECRET`, else `APP_SECRET`.
+        credentials: A function without arguments that returns an `AppCredentials`, instead of the two above, for vaults and
+            rotation. It is called before each token request, in a thread of its own.
+        scope: What the token may do: one scope, several in a string or an iterable, or `"comms:*"`. None: an unrestricted
+            token. See `Scope`.
+        expires_in: The lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The lifetime in the answer counts.
+        token_url: The token endpoint: https, or http on loopback.
+        allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`.
+        timeout: Seconds that a call waits for a token at most, all tries included. A request's own connect and read timeouts,
+            added up, shorten its wait.
+        client: A sync client that sends the token requests (proxies, CA, mocks). It is used as it is. None: a client of our own,
+            which follows the proxies and the CA bundle of the environment.
+
+    Raises:
+        ValueError: If an argument is malformed or out of range, or the environment has no credentials.
+        TypeError: If an argument has the wrong type.
+
+    A call that needs a token and can't get one raises `TokenError`, which is an `httpx.RequestError`.
+    """
+
+    _library = httpx
+    _error = TokenError
+    _lent = ("client", httpx.Client)
     _sender = _Sender
     _refused_body = _RefusedBody
-    _error = TokenError
+
+    def __init__(
+        self,
+        app_key: str | None = None,
+        app_secret: str | None = None,
+        *,
+        credentials: CredentialsSource | None = None,
+        scope: str | Iterable[str] | None = None,
+        expires_in: int | timedelta = DEFAULT_EXPIRES_IN,
+        token_url: str = DEFAULT_TOKEN_URL,
+        allowed_hosts: Iterable[str] = DOLBY_HOSTS,
+        timeout: float = 30.0,
+        client: httpx.Client | None = None,
+    ) -> None:
+        chosen = choose(app_key, app_secret, credentials)
+        # A rendering of this frame's locals must not show it.
+        del app_secret
+        self._set_up(
+            chosen,
+            scope=scope,
+            expires_in=expires_in,
+            token_url=token_url,
+            allowed_hosts=allowed_hosts,
+            timeout=timeout,
+            lent=client,
+        )

@@ -4,86 +4,83 @@
     session = requests.Session()
     session.auth = DolbyAuth()
 
-requests calls an auth object once for each prepared request, and lets it register a response hook. The hook
-stays on the request through redirects, so it also sees the answers of hosts that are none of ours.
+requests calls an auth object once for each prepared request, and the auth object may register a response hook. The hook stays on
+the request through redirects, so it also sees the answers of foreign hosts.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from ._core.auth import BaseAuth, missing_host, wrong_host
+from ._core.auth import BaseAuth, missing_library, wrong_library
 from ._core.credentials import CredentialsSource, choose
 from ._core.endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL
 from ._core.errors import TokenError as _TokenError
 from ._core.hosts import DOLBY_HOSTS
-from ._core.refusals import is_acceptance
 from ._core.token import AccessToken
 
 try:
     import requests
 except ImportError:
-    raise missing_host("requests") from None
+    raise missing_library("requests") from None
 
-import urllib3
-from requests.__version__ import __version__ as _requests_version
 from requests.auth import AuthBase
-from requests.cookies import extract_cookies_to_jar
-from requests.structures import CaseInsensitiveDict
-from requests.utils import rewind_body, super_len
 
+from ._requests.resend import read_body, rewind, take_cookies, without_secrets
 from ._requests.sender import RequestsSender
 
 __all__ = ["DolbyAuth", "TokenError"]
 
-# Bytes and seconds for reading a refused response's body, so that its connection can be used again and the
-# body be looked at in `history`. Past that the connection is closed instead.
-_DRAIN_BYTES, _DRAIN_SECONDS = 1 << 16, 5.0
-
-# Beginnings of URLs that `__call__` looks for before it asks `_authority`; most users have one or two hosts.
-_CLEARED = 8
+# Beginnings of URLs that are remembered, see `DolbyAuth._allowed_prefixes`. Most users have one or two hosts.
+_MAX_PREFIXES = 8
 
 
 class TokenError(_TokenError, requests.RequestException):
-    """No token could be obtained; a `requests.RequestException` too. The fields are the base class's."""
+    """No token could be obtained. It is also a `requests.RequestException`. The fields are those of the base class."""
 
 
-class DolbyAuth(BaseAuth[str], AuthBase):
+class DolbyAuth(BaseAuth, AuthBase):
     """
-    Authenticates requests to Dolby.io with an API token: obtained, kept, renewed and replaced by itself.
+    Authenticates requests to Dolby.io with an API token: obtains it, keeps it, renews it and replaces it.
 
-    Make one and keep it: the token is shared by all that use this object, from any number of threads. It goes
-    to no other hosts than *allowed_hosts*; other requests pass untouched.
+    Create one and keep it: all users of this object share its token, from any number of threads. Only requests to *allowed_hosts*
+    get the token. Other requests pass unchanged.
 
     Args:
         app_key: The "App key" of the Dolby.io dashboard: the OAuth client id. None: from the environment,
             `DOLBYIO_APP_KEY`, else `APP_KEY`.
-        app_secret: The "App secret". None: `DOLBYIO_APP_SECRET`, else `APP_SECRET`.
-        credentials: Called before each token request for an `AppCredentials`, in place of the two above: for
-            vaults and rotation. It runs in a thread of its own.
-        scope: What the token may do: one scope, several in a string or an iterable, `"comms:*"`; None for an
-            unrestricted token. See `Scope`.
-        expires_in: Lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The answer's own rules.
-        token_url: The token endpoint; https, or http on loopback.
-        allowed_hosts: Who may have the token: names (https's own port), `name:port`, `*.example.com`.
-        timeout: Seconds a call waits for a token at most, all tries included.
-        session: A session made for sending token requests (proxies, CA, mocks), used as it is. None: our own,
-            which follows the environment's proxies and CA bundle.
+        app_secret: The "App secret": the OAuth client secret. None: `DOLBYIO_APP_SECRET`, else `APP_SECRET`.
+        credentials: A function without arguments that returns an `AppCredentials`, instead of the two above, for vaults and
+            rotation. It is called before each token request, in a thread of its own.
+        scope: What the token may do: one scope, several in a string or an iterable, or `"comms:*"`. None: an unrestricted
+            token. See `Scope`.
+        expires_in: The lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The lifetime in the answer counts.
+        token_url: The token endpoint: https, or http on loopback.
+        allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`.
+        timeout: Seconds that a call waits for a token at most, all tries included.
+        session: A session that sends the token requests (proxies, CA, mocks). It is used as it is. None: a session of our own,
+            which follows the proxies and the CA bundle of the environment.
 
     Raises:
         ValueError: If an argument is malformed or out of range, or the environment has no credentials.
-        TypeError: If one is of the wrong type.
+        TypeError: If an argument has the wrong type.
 
-    A call that needs a token and can't get one raises `TokenError`, a `requests.RequestException`.
+    A call that needs a token and can't get one raises `TokenError`, which is a `requests.RequestException`.
     """
 
-    # How URLs begin that may carry the token, whatever comes behind.
-    _cleared: tuple[str, ...] = ()
+    _library = requests
+    _error = TokenError
+    _lent = ("session", requests.Session)
+    _sender = RequestsSender
+    _memory = "_allowed_prefixes"
+
+    # The origins, with a slash, whose requests may all carry the token. Without this cache every request would parse its URL.
+    _allowed_prefixes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -101,8 +98,6 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         chosen = choose(app_key, app_secret, credentials)
         # A rendering of this frame's locals must not show it.
         del app_secret
-        if session is not None and not isinstance(session, requests.Session):
-            raise TypeError(f"session must be a requests.Session, got {type(session).__name__}")
         self._set_up(
             chosen,
             scope=scope,
@@ -110,19 +105,16 @@ class DolbyAuth(BaseAuth[str], AuthBase):
             token_url=token_url,
             allowed_hosts=allowed_hosts,
             timeout=timeout,
-            host_library=f"requests/{_requests_version}",
-            send=RequestsSender(session),
-            read_origin=_dialled,
-            error=TokenError,
+            lent=session,
         )
-        self._hook = _Hook(self).look
+        self._mark()
 
     def token(self) -> AccessToken:
         """
-        A good token, waiting for it if need be: for other SDKs, and for warming up.
+        A good token, for other SDKs and for warming up. Waits for it if necessary.
 
         Raises:
-            TokenError: If there is none to be had.
+            TokenError: If no token can be obtained.
         """
         return self._obtain(None, None)
 
@@ -131,118 +123,131 @@ class DolbyAuth(BaseAuth[str], AuthBase):
         try:
             hooks = r.hooks["response"]
         except AttributeError:
-            raise wrong_host(r, "requests") from None
+            raise wrong_library(r, "requests") from None
         url = r.url or ""
-        source = self._source
-        token, monotonic, wall = source._ready, source._monotonic, source._wall
-        # Every request's way: `_authority` and `TokenSource.ready`, without the calls.
-        if not (
-            token is not None
-            and url.startswith(self._cleared)
-            and monotonic() < token._renew_monotonic
-            and wall() < token._renew_wall
-        ):
-            host = self._authority(url)
+        token = self._source.ready() if url.startswith(self._allowed_prefixes) else None
+        if token is None:
+            host = self._allowed_host(url)
             if host is None:
                 return r
-            token = source.ready() or self._obtain(host, r)
-        r.headers["Authorization"] = token._header
+            token = self._source.ready() or self._obtain(host, r)
+        r.headers[self._header_name] = token.authorization
         if not hooks:
             hooks.append(self._hook)
         elif self._hook not in hooks:
-            # In front: the caller's own hooks are to see the final answer.
+            # In front: the user's own hooks must see the final answer.
             hooks.insert(0, self._hook)
         return r
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._hook = _Hook(self).look
+        self._mark()
 
-    def _authority(self, url: str) -> str | None:
+    def _mark(self) -> None:
+        """Give this object its own hook, and its own copy of the header's name, see `_is_ours`."""
+        self._hook = _Hook(self._answered).answered
+        self._header_name = "".join(("Author", "ization"))
+
+    def _is_ours(self, request: requests.PreparedRequest) -> bool:
+        """
+        Whether this auth object has set the request's `Authorization` header.
+
+        A header of requests keeps the very string that was its name when it was set. The user's code, requests itself and
+        other auth objects use other strings. So no list of past tokens is needed, and the header's value stays a plain `str`.
+        """
+        return any(name is self._header_name for name in request.headers)
+
+    def _allowed_host(self, url: str) -> str | None:
         """The `host:port` to which a request with this prepared URL may carry the token, or None."""
-        # The text before the path; whatever comes before its end decides what will be dialled.
-        end = url.find("/", 8)
-        origin = url if end < 0 else url[:end]
-        host, guarded = self._verdicts[origin]
-        if guarded:
-            policy = self._verdicts.policy
-            return None if policy.resembles_token_path(url) and policy.is_token_path(urlsplit(url).path) else host
-        if host is not None and len(self._cleared) < _CLEARED and "@" not in origin:
-            self._cleared = tuple({*self._cleared, f"{origin}/"})
+        if not url[:1].isalpha():
+            # Not a prepared URL: `urlsplit` would skip control characters in front of the scheme.
+            return None
+        try:
+            # The adapter of requests parses the URL in the same way to connect.
+            parts = urlsplit(url)
+            origin = (parts.scheme, parts.hostname or "", parts.port)
+        except ValueError:
+            return None
+        host = self._origins.allowed_host(origin, url)
+        if host is not None and len(self._allowed_prefixes) < _MAX_PREFIXES:
+            prefix = f"{url.partition('://')[0]}://{parts.netloc}/"
+            # Userinfo may hold a password. An origin with the token endpoint gets a new answer for each path.
+            if url.startswith(prefix) and "@" not in prefix and not self._origins.path_matters(origin):
+                self._allowed_prefixes = tuple({*self._allowed_prefixes, prefix})
         return host
 
     def _obtain(self, host: str | None, request: requests.PreparedRequest | None) -> AccessToken:
         try:
             return self._source.token(host)
         except _TokenError as error:
-            error.request = _bare(request or requests.Request("POST", self._token_url).prepare())
+            error.request = without_secrets(request or requests.Request("POST", self._token_url).prepare())
             raise
 
     def _answered(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response:
-        """The response hook: what the caller gets for *response*."""
-        status = response.status_code
-        # The request that was answered, which after a redirect is not the one that was authorized.
+        """The response that the caller gets for *response*, a redirect or an error. Called by the hook."""
+        # After a redirect, this is not the request that was authorized.
         request = response.request
-        host = self._authority(request.url or "")
+        host = self._allowed_host(request.url or "")
         if host is None:
-            self._let_go(request)
+            self._remove_hook(request)
             return response
-        if status == 401:
-            response = self._retried(response, request, host, kwargs)
+        if response.status_code == 401:
+            response = self._resent(response, host, kwargs)
         if response.is_redirect:
-            self._look_ahead(response, request)
+            self._strip_for_redirect(response, request)
         return response
 
-    def _look_ahead(self, response: requests.Response, request: requests.PreparedRequest) -> None:
+    def _strip_for_redirect(self, response: requests.Response, request: requests.PreparedRequest) -> None:
         """
-        Take the token off if *response* redirects to where it may not go.
+        Remove the token if *response* redirects to where it may not go.
 
-        requests builds the next request from this one, and leaves the header on where the host stays the same: on
-        the way to the token endpoint, or from http to https.
+        requests copies this request for the next hop, and keeps the header where the host stays the same: also on the way to the
+        token endpoint, or from http to https.
         """
         target = requests.Request("GET", urljoin(request.url or "", response.headers["Location"]))
         with suppress(requests.RequestException, ValueError):
-            if self._authority(target.prepare().url or "") is None and "Authorization" in request.headers:
-                # `history` keeps the request as it was sent.
+            if self._allowed_host(target.prepare().url or "") is None and "Authorization" in request.headers:
+                # `history` shows the request as it was sent.
                 response.request = request.copy()
                 del request.headers["Authorization"]
 
-    def _let_go(self, request: requests.PreparedRequest) -> None:
-        """Leave a chain of redirects that has come to a foreign host: it must not win the token back."""
+    def _remove_hook(self, request: requests.PreparedRequest) -> None:
+        """Have nothing more to do with a chain of redirects that has reached a foreign host: it must not get the token back."""
         others = [hook for hook in request.hooks["response"] if hook != self._hook]
         if isinstance(request, requests.PreparedRequest):
-            # A dict of its own: the session's copies share theirs with the caller's request.
+            # A new dict: the session's copies share theirs with the user's request.
             request.hooks = {**request.hooks, "response": others}
         else:
-            # A mock's stand-in, which passes on nothing that is set on it.
+            # The stand-in of a mock does not pass on attributes that are set on it.
             request.hooks["response"] = others
 
-    def _retried(
-        self, response: requests.Response, request: requests.PreparedRequest, host: str, kwargs: dict[str, Any]
-    ) -> requests.Response:
-        """The answer to *request* with another token, or the 401 itself where there is no sending again."""
-        source = self._source
-        refused = hash(request.headers["Authorization"]) if "Authorization" in request.headers else None
-        if refused is not None and not (source.has_issued(refused) and source.refuse(refused, host)):
-            return response
-        # Without any, requests took it off on the way here, from one allowed host to another.
+    def _resent(self, response: requests.Response, host: str, kwargs: dict[str, Any]) -> requests.Response:
+        """The answer to the refused request, sent again with another token. Where that is impossible, the 401 itself."""
+        request = response.request
+        # Without the header, requests has removed it on a redirect between two allowed hosts.
+        if "Authorization" in request.headers:
+            if not self._is_ours(request) or not self._source.refuse(hash(request.headers["Authorization"]), host):
+                return response
         connection = getattr(response, "connection", None)
-        if connection is None or not _rewind(request):
+        if connection is None or not rewind(request):
             return response
-
-        _release(response, streamed=kwargs["stream"])
+        if not kwargs["stream"]:
+            read_body(response)
+            response.close()
         token = self._obtain(host, request)
-        # `history` keeps the request as it was refused. The live one gets the new header, since requests
-        # builds the next request of a chain of redirects from it.
+        if request.headers.get("Authorization") is token.authorization:
+            # The token stays. An endpoint that gives the same text again has given a new token.
+            return response
+        response.close()
+        # `history` shows the request as it was refused. The live request gets the new header: requests builds the next hop of a
+        # redirect from it.
         response.request = request.copy()
-        _take_cookies(request, response)
-        request.headers["Authorization"] = token._header
+        take_cookies(request, response)
+        request.headers[self._header_name] = token.authorization
         began = time.perf_counter()
         again: requests.Response = connection.send(request, **kwargs)
         again.elapsed = timedelta(seconds=time.perf_counter() - began)
         again.history = [*response.history, response]
-        if refused is not None and is_acceptance(again.status_code):
-            source.accepted(host, refused)
         return again
 
 
@@ -250,15 +255,15 @@ class _Hook:
     """
     The response hook of an auth object.
 
-    It pickles without the auth: a pickled response must not take the app secret into caches and job queues.
+    Its pickle leaves out the auth object: a pickled response must not carry the app secret into caches and job queues.
     """
 
-    __slots__ = ("_auth",)
+    __slots__ = ("_act",)
 
-    def __init__(self, auth: DolbyAuth | None) -> None:
-        self._auth = auth
+    def __init__(self, act: Callable[[requests.Response, dict[str, Any]], requests.Response] | None) -> None:
+        self._act = act
 
-    def look(
+    def answered(
         self,
         response: requests.Response,
         stream: bool = False,
@@ -268,85 +273,12 @@ class _Hook:
         proxies: Any = None,
         **others: Any,
     ) -> requests.Response:
-        # The parameters, and their defaults, are those of `HTTPAdapter.send`: named ones cost half of `**kwargs`.
-        # What nearly every response is, told here without a further call.
-        if response.status_code < 300 or self._auth is None:
+        # The parameters and defaults of `HTTPAdapter.send`. Named ones cost half as much as `**kwargs`, and nearly every
+        # response ends here.
+        if response.status_code < 300 or self._act is None:
             return response
         kwargs = {"stream": stream, "timeout": timeout, "verify": verify, "cert": cert, "proxies": proxies, **others}
-        return self._auth._answered(response, kwargs)
+        return self._act(response, kwargs)
 
     def __reduce__(self) -> tuple[type[_Hook], tuple[None]]:
         return _Hook, (None,)
-
-
-def _dialled(url: str) -> tuple[str, str, int | None]:
-    # As requests' own adapter takes the prepared URL apart to connect.
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port
-
-
-def _bare(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """A copy to be carried by an error: without credentials, body and hooks."""
-    bare = requests.PreparedRequest()
-    bare.method, bare.url = request.method, request.url
-    bare.headers = CaseInsensitiveDict(request.headers)
-    bare.headers.pop("Authorization", None)
-    return bare
-
-
-def _rewind(request: requests.PreparedRequest) -> bool:
-    """Whether the body can be sent once more; if so, it stands where it stood the first time."""
-    body: Any = request.body
-    if body is None or isinstance(body, str | bytes | bytearray | memoryview):
-        return True
-    try:
-        rewind_body(request)
-        # Not every file goes where it is told; and one that has another size by now would leave the server
-        # waiting for the rest, or be taken for two requests.
-        moved: bool = body.tell() == request._body_position
-        length = request.headers.get("Content-Length")
-        return moved and (length is None or int(length) == super_len(body))
-    except Exception:  # noqa: BLE001 - a generator, a pipe, a closed file; a caller's own may raise anything
-        # Sent again they would make an empty or a hanging request.
-        return False
-
-
-def _release(response: requests.Response, *, streamed: bool) -> None:
-    """
-    Let the connection go, with the body read where that is quickly done.
-
-    The body of a refused answer may be broken, endless or never come: none of that may keep the retry.
-    """
-    chunks: list[bytes] = []
-    raw = response.raw
-    if isinstance(raw, urllib3.BaseHTTPResponse) and not streamed:
-        until = time.monotonic() + _DRAIN_SECONDS
-        size = 0
-        try:
-            # read1 gives what is there; read(n) would wait for n bytes.
-            while chunk := raw.read1(_DRAIN_BYTES, decode_content=True):
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > _DRAIN_BYTES or time.monotonic() > until:
-                    raw.close()
-                    break
-        except (urllib3.exceptions.HTTPError, OSError, ValueError):
-            raw.close()
-        response._content = b"".join(chunks)
-        response._content_consumed = True
-    response.close()
-
-
-def _take_cookies(request: requests.PreparedRequest, response: requests.Response) -> None:
-    """Have the retry send the cookies that came with the refusal, as a redirect would."""
-    jar: Any = request._cookies
-    if not response.cookies or jar is None:
-        return
-    probe = request.copy()
-    probe.headers.pop("Cookie", None)
-    probe.prepare_cookies(jar)
-    if probe.headers.get("Cookie") == request.headers.get("Cookie"):
-        # Not a header of the caller's own making, which the jar could not make again.
-        extract_cookies_to_jar(jar, request, response.raw)
-        request.headers.pop("Cookie", None)
-        request.prepare_cookies(jar)

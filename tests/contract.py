@@ -18,6 +18,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,7 +35,7 @@ from dolby_auth_plugin.sandbox import Sandbox
 
 from .drivers import Client, Driver
 from .fakes import FakeClock, HastyClock, wait_for_fetches
-from .internals import fresh_tls_contexts, rebuild, set_sandbox_clock, store_file
+from .internals import fresh_tls_contexts, rebuild, set_sandbox_clock, source_of, store_file
 from .servers import Received, Reply, Server, serving
 
 CLASSIC: dict[str, Any] = {"app_key": "an-app-key", "app_secret": "canary-secret"}
@@ -315,31 +316,100 @@ class AuthContract:
         statuses = {client.get(f"{sandbox.url}/media/jobs").status for _ in range(50)}
 
         assert statuses == {401}
-        assert sandbox.token_requests == 4
+        assert sandbox.token_requests == 5
 
-    def test_a_retry_that_is_put_off_is_no_acceptance(self, sandbox: Sandbox, api: Server) -> None:
-        """401 to a token that was used before, 503 to a new one: few token requests all the same."""
-        known: set[str | None] = set()
+    @pytest.mark.parametrize(
+        "statuses",
+        [(401, 200), (401, 403), (401, 404), (401, 302), (401, 503), (401, 200, 200)],
+        ids=lambda statuses: "-".join(map(str, statuses)),
+    )
+    def test_refusals_in_any_pattern_cost_few_token_requests(
+        self, sandbox: Sandbox, api: Server, statuses: tuple[int, ...]
+    ) -> None:
+        """One bad node of two or three, for example. The clock stands still: the first token and four replacements."""
+        turn = itertools.cycle(statuses)
+        api.answer = lambda _: Reply(next(turn), {"Location": "/elsewhere"})
+        auth = on_clock(self.auth(sandbox, api), FakeClock())
 
-        def answer(received: Received) -> Reply:
-            if received.token in known:
-                return Reply(401)
-            known.add(received.token)
-            return Reply(503)
+        with self.driver.open(auth) as client:
+            for _ in range(30):
+                with suppress(self.driver.host_error):  # too many redirects
+                    client.get(api.url)
 
-        api.answer = answer
-        with self.driver.open(self.auth(sandbox, api)) as client:
+        assert sandbox.token_requests == 5
+
+    def test_many_refusing_hosts_cost_few_token_requests(self, sandbox: Sandbox) -> None:
+        with ExitStack() as stack:
+            servers = [stack.enter_context(serving()) for _ in range(10)]
+            for server in servers:
+                server.answer = lambda _: Reply(401)
+            auth = on_clock(self.auth(sandbox, *servers), FakeClock())
+
+            with self.driver.open(auth) as client:
+                assert {401} == {client.get(server.url).status for _ in range(3) for server in servers}
+
+        assert sandbox.token_requests == 5
+
+    def test_a_storm_of_refusals_does_not_keep_a_revocation_from_being_healed(
+        self, sandbox: Sandbox, api: Server
+    ) -> None:
+        """One forbidden path answers 401 all the time. Twenty seconds later, the revoked token is replaced."""
+        clock = FakeClock()
+        auth = on_clock(self.auth(sandbox, api), clock)
+        api.answer = lambda _: Reply(401)
+
+        with self.driver.open(auth) as client:
             for _ in range(20):
                 client.get(api.url)
-
-        assert sandbox.token_requests == 4
-
-    def test_revocations_one_after_another_are_all_healed(self, sandbox: Sandbox, client: Client) -> None:
-        for _ in range(8):
-            assert client.get(f"{sandbox.url}/media/jobs").status == 200
             sandbox.revoke_all()
+            assert client.get(f"{sandbox.url}/media/jobs").status == 401
+            clock.advance(20)
+
+            assert client.get(f"{sandbox.url}/media/jobs").status == 200
+
+    def test_refusals_on_many_threads_or_tasks_cost_few_token_requests(self, sandbox: Sandbox, api: Server) -> None:
+        turn = itertools.count()
+        api.answer = lambda _: Reply(401 if next(turn) % 2 else 200)
+        auth = on_clock(self.auth(sandbox, api), FakeClock())
+
+        with self.driver.open(auth) as client:
+            for _ in range(5):
+                seen = client.crowd(16, "GET", api.url)
+                assert {200, 401} >= {getattr(one, "status", one) for one in seen}
+
+        assert sandbox.token_requests <= 5
+
+    def test_revocations_one_after_another_are_healed(self, sandbox: Sandbox) -> None:
+        """Four in a row, and then one every twenty seconds."""
+        clock = FakeClock()
+        with self.driver.open(on_clock(self.auth(sandbox), clock)) as client:
+            for number in range(8):
+                assert client.get(f"{sandbox.url}/media/jobs").status == 200
+                sandbox.revoke_all()
+                clock.advance(20 if number >= 4 else 0)
 
         assert sandbox.token_requests == 8
+
+    def test_a_request_refused_with_an_earlier_token_is_sent_again_however_old_it_is(
+        self, sandbox: Sandbox, auth_of_sandbox: Any, api: Server
+    ) -> None:
+        """The answer comes after the token was replaced many times. It costs no token request."""
+        auth = self.auth(sandbox, api)
+
+        def answer(received: Received) -> Reply:
+            if len(api.log) > 1:
+                return Reply()
+            for _ in range(10):
+                auth.invalidate()
+                wait_for_fetches()
+                source_of(auth).token()
+            return Reply(401)
+
+        api.answer = answer
+        with self.driver.open(auth) as client:
+            seen = client.get(api.url)
+
+        assert (seen.status, sandbox.token_requests) == (200, 11)
 
     def test_the_refused_request_is_resent_not_the_one_that_began(self, sandbox: Sandbox, api: Server) -> None:
         """POST, 303, GET that answers 401: the POST must not happen twice."""
@@ -440,7 +510,7 @@ class AuthContract:
             }
 
         assert statuses == {401}
-        assert sandbox.token_requests == 4
+        assert sandbox.token_requests == 5
 
     def test_cookies_that_come_with_a_refusal_are_sent_with_the_retry(self, sandbox: Sandbox, api: Server) -> None:
         """And kept by the client, as those of any answer."""

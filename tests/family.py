@@ -15,7 +15,7 @@ import pytest
 from dolby_auth_plugin import TokenError
 from dolby_auth_plugin import httpx as httpx_adapter
 from dolby_auth_plugin import httpx2 as httpx2_adapter
-from dolby_auth_plugin._httpx import auth as httpx_auth
+from dolby_auth_plugin._httpx import resend as httpx_resend
 from dolby_auth_plugin._httpx import waiting
 from dolby_auth_plugin.sandbox import Sandbox
 
@@ -243,7 +243,7 @@ class FamilyContract(AuthContract):
         self, sandbox: Sandbox, seconds: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By size, and by time."""
-        monkeypatch.setattr(httpx_auth, "_DRAIN_SECONDS", seconds)
+        monkeypatch.setattr(httpx_resend, "_BODY_SECONDS", seconds)
         library = self.driver.library
 
         class Endless(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc, name-defined] # known at run time
@@ -399,7 +399,7 @@ class AsyncFamilyContract(FamilyContract):
         async def main() -> None:
             wait = begin_fetch(auth)
             with anyio.move_on_after(0.001):
-                await waiting.pause(Spy(wait, wakers))  # type: ignore[arg-type] # stands in for a Wait
+                await waiting.wait_in_task(Spy(wait, wakers))  # type: ignore[arg-type] # stands in for a Wait
             wakers[0]()
             await anyio.sleep(0.01)
 
@@ -496,9 +496,9 @@ class Spy:
     def __init__(self, wait: Any, wakers: list[Any]) -> None:
         self.fetch = self
         self.seconds = wait.seconds
-        self._waking = wait.fetch.waking
+        self._calling = wait.calling
         self._wakers = wakers
 
-    def waking(self, wake: Any) -> Any:
+    def calling(self, wake: Any) -> Any:
         self._wakers.append(wake)
-        return self._waking(wake)
+        return self._calling(wake)

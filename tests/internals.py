@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dolby_auth_plugin import AccessToken
-from dolby_auth_plugin._core import source as source_module
+from dolby_auth_plugin._core import forks
 from dolby_auth_plugin._core.fetch import Fetcher, Sender
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._httpx import sender as httpx_sender
@@ -65,13 +65,13 @@ def set_timeout(auth: Any, seconds: float) -> None:
 
 def waiting(source: TokenSource) -> int:
     """How many callers wait for the fetch that is under way."""
-    fetch = source._fetch
-    return 0 if fetch is None else len(fetch._wakers)
+    fetch = source._state.fetch
+    return 0 if fetch is None else len(fetch.waiters)
 
 
 def is_fetching(source: TokenSource) -> bool:
     """Whether a fetch is under way."""
-    return source._fetch is not None
+    return source._state.fetch is not None
 
 
 def lock_of(source: TokenSource) -> Any:
@@ -86,23 +86,18 @@ def holds_lock(source: TokenSource) -> bool:
 
 def present_token(source: TokenSource) -> AccessToken:
     """The token that *source* has."""
-    assert source._token is not None
-    return source._token
+    assert source._state.token is not None
+    return source._state.token
 
 
 def set_token(source: TokenSource, token: AccessToken | None) -> None:
     """Put *token* in place of the present one."""
-    source._token = token
-
-
-def header_of(token: AccessToken) -> str:
-    """The `Authorization` header that a request carries with *token*."""
-    return token._header
+    source._state.token = token
 
 
 def refuse(source: TokenSource, token: AccessToken, host: str) -> bool:
     """Tell *source* that *host* answered 401 to *token*."""
-    return source.refuse(hash(token._header), host)
+    return source.refuse(token.fingerprint, host)
 
 
 def begin_fetch(auth: Any) -> Any:
@@ -112,18 +107,18 @@ def begin_fetch(auth: Any) -> Any:
 
 def authority(auth: Any, request: Any) -> str | None:
     """The `host:port` to which *request* may carry the token: a URL for requests, a request for the others."""
-    host: str | None = auth._authority(request)
+    host: str | None = auth._allowed_host(request)
     return host
 
 
 def remembered_origins(auth: Any) -> Sequence[Any]:
     """The origins that *auth* remembers as allowed."""
-    return auth._cleared  # type: ignore[no-any-return] # an auth object of any library
+    return auth._allowed_prefixes  # type: ignore[no-any-return] # an auth object of any library
 
 
 def library_of(auth: Any) -> Any:
     """The HTTP library of an auth object, or of its class."""
-    return auth._host
+    return auth._library
 
 
 def parts_of(auth: Any) -> list[Any]:
@@ -133,10 +128,11 @@ def parts_of(auth: Any) -> list[Any]:
     return [
         auth,
         auth.token,
-        auth._verdicts,
+        auth._origins,
         source,
-        source._token,
-        source._failure,
+        source._state,
+        source._state.token,
+        source._state._failure,
         fetcher,
         fetcher.send,
         fetcher.endpoint,
@@ -146,18 +142,18 @@ def parts_of(auth: Any) -> list[Any]:
 
 def forget_tls_contexts() -> None:
     """Have each adapter load its CA bundle again."""
-    httpx_sender._tls_context.cache_clear()
+    httpx_sender.tls_context.cache_clear()
     connections.tls_context.cache_clear()
 
 
 def fresh_tls_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     """For one test, keep the TLS contexts of httpx and httpx2 apart from those of all others."""
-    monkeypatch.setattr(httpx_sender, "_tls_context", functools.lru_cache(httpx_sender._tls_context.__wrapped__))
+    monkeypatch.setattr(httpx_sender, "tls_context", functools.lru_cache(httpx_sender.tls_context.__wrapped__))
 
 
 def httpx_tls_context(create: Any) -> Any:
     """The TLS context of the process for an httpx library."""
-    return httpx_sender._tls_context(create)
+    return httpx_sender.tls_context(create)
 
 
 def set_sandbox_clock(sandbox: Sandbox, clock: Callable[[], float]) -> None:
@@ -189,14 +185,15 @@ def thread_frames() -> dict[int, Any]:
 
 def starter_is_here(source: TokenSource) -> bool:
     """Whether the calling thread is to start, or runs, the fetch of *source*."""
-    return source._fetch is not None and source._fetch.owner == threading.get_ident()
+    fetch = source._state.fetch
+    return fetch is not None and fetch.runner == threading.get_ident()
 
 
 def run_fork_hook() -> None:
     """What a forked child runs first."""
-    source_module._after_fork()
+    forks._reset_all()
 
 
 def number_of_sources() -> int:
     """How many token sources the fork hook looks after."""
-    return len(source_module._sources)
+    return len(forks._resettable)

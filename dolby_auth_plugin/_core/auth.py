@@ -1,37 +1,43 @@
 """
-What every adapter is, whatever its host library: one configuration, one token source, one host policy.
+The part that all adapters share: one configuration, one token source, one host policy. No HTTP library in here.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from .credentials import AppCredentials, CredentialsSource
 from .endpoint import TokenEndpoint
 from .errors import ScopeWarning, TokenError
-from .fetch import Fetcher, Sender
-from .hosts import Verdicts, verdicts_for
+from .fetch import Fetcher
+from .hosts import KnownOrigins, policy_for
 from .scope import unknown
 from .source import TokenSource
 
-OriginT = TypeVar("OriginT", bound=Hashable)
-
-# The libraries that have an adapter here, in the module of the same name.
+# The libraries that have an adapter, in the module of the same name.
 _ADAPTERS = frozenset({"requests", "httpx", "httpx2"})
 
 
-class BaseAuth(Generic[OriginT]):
+class BaseAuth:
     """
-    The part of an auth object that knows no HTTP library.
+    The base of every `DolbyAuth`.
 
-    Sharing is per object: copies and unpickled ones have the same configuration and obtain a token of their own.
+    A token is shared per object: copies and unpickled objects have the same configuration, and obtain a token of their own.
     """
+
+    # An adapter sets these. `_lent` is the parameter and the type of the session or client that the user may lend, `_sender` sends
+    # token requests with it. `_memory` names the attribute that remembers origins, which is not part of the configuration.
+    _library: Any
+    _error: ClassVar[type[TokenError]]
+    _lent: ClassVar[tuple[str, type]]
+    _sender: ClassVar[type[Any]]
+    _memory: ClassVar[str]
 
     _source: TokenSource
-    _verdicts: Verdicts[OriginT]
+    _origins: KnownOrigins
     _token_url: str
 
     def _set_up(
@@ -43,10 +49,7 @@ class BaseAuth(Generic[OriginT]):
         token_url: str,
         allowed_hosts: Iterable[str],
         timeout: float,
-        host_library: str,
-        send: Sender,
-        read_origin: Callable[[OriginT], tuple[str, str, int | None]],
-        error: type[TokenError],
+        lent: Any,
     ) -> None:
         if isinstance(credentials, Exception):
             raise credentials
@@ -54,10 +57,17 @@ class BaseAuth(Generic[OriginT]):
             raise TypeError(f"timeout must be a number of seconds, got {type(timeout).__name__}")
         if not 0 < timeout <= 86_400:
             raise ValueError(f"timeout must be more than 0 and at most 86,400 seconds, got {timeout}")
-        endpoint = TokenEndpoint(token_url, scope, expires_in, host_library)
-        self._verdicts = verdicts_for(allowed_hosts, endpoint.url, read_origin)
-        self._source = TokenSource(Fetcher(endpoint, credentials, send, timeout), error)
-        # Without its query, which may hold a gateway's key: it shows in errors' requests, and in `vars`.
+        name, kind = self._lent
+        if lent is not None and not isinstance(lent, kind):
+            raise TypeError(
+                f"{name} must be of type {self._library.__name__}.{kind.__name__}, got {type(lent).__name__}:"
+                " token requests are sent from a thread"
+            )
+        library = f"{self._library.__name__}/{self._library.__version__}"
+        endpoint = TokenEndpoint(token_url, scope, expires_in, library)
+        self._origins = KnownOrigins(policy_for(allowed_hosts, endpoint.url))
+        self._source = TokenSource(Fetcher(endpoint, credentials, self._sender(lent), timeout), self._error)
+        # Errors and `vars` show it. Its query may hold a gateway's key.
         self._token_url = endpoint.url.partition("?")[0]
         for sentence in unknown(endpoint.scope):
             warnings.warn(sentence, ScopeWarning, stacklevel=3)
@@ -66,37 +76,37 @@ class BaseAuth(Generic[OriginT]):
         """
         Forget the token and any remembered failure.
 
-        A fetch that is under way serves those who wait for it already; its token is not kept.
+        A token request that runs serves the callers that wait for it already. Its token is not kept.
         """
         self._source.invalidate()
 
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))
-        clone.__setstate__({**self.__getstate__(), "_source": self._source.without_token()})
+        fresh = {"_source": self._source.without_token(), "_origins": KnownOrigins(self._origins.policy)}
+        clone.__setstate__({**self.__getstate__(), **fresh})
         return clone
 
     def __getstate__(self) -> dict[str, Any]:
-        # What it has met is no configuration.
-        return {name: value for name, value in self.__dict__.items() if name != "_cleared"}
+        return {name: value for name, value in self.__dict__.items() if name != self._memory}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
     def __deepcopy__(self, memo: object) -> Self:
-        # All of the configuration is frozen, apart from what is lent: and that is shared, not copied.
+        # The configuration is immutable, and a lent session or client is shared.
         return self.__copy__()
 
 
-def wrong_host(given: object, mine: str) -> TypeError:
-    """The complaint of *mine*'s adapter about *given*, which is no request of its host library."""
+def wrong_library(given: object, mine: str) -> TypeError:
+    """The error when the adapter of the library *mine* is called with *given*, which is not a request of that library."""
     theirs = type(given).__module__.partition(".")[0]
     if theirs in _ADAPTERS and theirs != mine:
         return TypeError(
             f"this DolbyAuth is for {mine}; for {theirs}: from dolby_auth_plugin.{theirs} import DolbyAuth"
         )
-    return TypeError(f"DolbyAuth is given to {mine} as its auth, and can't be called with {type(given).__name__}")
+    return TypeError(f"pass DolbyAuth to {mine} as its auth: it can't be called with {type(given).__name__}")
 
 
-def missing_host(name: str) -> ImportError:
-    """The complaint that an adapter's host library is not installed."""
+def missing_library(name: str) -> ImportError:
+    """The error when the HTTP library of an adapter is not installed."""
     return ImportError(f"dolby_auth_plugin.{name} needs {name}: pip install 'dolby-auth-plugin[{name}]'", name=name)

@@ -1,8 +1,8 @@
 """
-App key and app secret: what RFC 6749 calls client id and client secret.
+App key and app secret: the client id and client secret of RFC 6749.
 
-The secret must show in no rendering of this package's frames (`traceback.TracebackException` with
-`capture_locals`), so what may hold a bad one returns its complaint instead of raising it.
+No rendering of this package's frames may show the secret (`traceback.TracebackException` with `capture_locals`). So a function
+that may hold a bad secret returns its complaint and does not raise it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-# The environment's names, in the order they are looked for; `dolby-api.md` counts who uses which.
+# The names in the environment, in the order of search. The first pair is that of Dolby.io's Node.js library, the second that of
+# Dolby.io's guides.
 ENVIRONMENT = (("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET"), ("APP_KEY", "APP_SECRET"))
 
-# Lone surrogates too: they have no UTF-8 form.
+# Control characters, and lone surrogates, which have no UTF-8 form.
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
-# As far as it looks like one.
+# The part of a text that looks like an app key.
 _KEY_LIKE = re.compile(r"[\w\-+/=.]{0,32}", re.ASCII)
 
 
@@ -32,19 +33,19 @@ class AppCredentials:
 
     Raises:
         ValueError: If either is empty or has control characters, or the key a colon (RFC 7617 §2).
-        TypeError: If either is no `str`.
+        TypeError: If either is not a `str`.
     """
 
     app_key: str
     app_secret: str
 
-    # No dataclass, here or elsewhere in the core: a few of them take as long as all the rest to import.
+    # The core has no dataclasses: a few of them take as long to import as all the rest.
     __slots__ = ("app_key", "app_secret")
 
     def __init__(self, app_key: str, app_secret: str) -> None:
         complaint = _complaint("app key", app_key, shown=True) or _complaint("app secret", app_secret)
         if complaint is None:
-            # What was looked at is what is sent: of a subclass (an Enum, say) `format` may give another text.
+            # Keep the text that was checked. `format` of a subclass, such as an Enum, may give another one.
             app_key, app_secret = str.__str__(app_key), str.__str__(app_secret)
         object.__setattr__(self, "app_key", app_key)
         object.__setattr__(self, "app_secret", app_secret)
@@ -53,10 +54,10 @@ class AppCredentials:
             raise complaint
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("AppCredentials can't be changed: make others")
+        raise AttributeError("AppCredentials can't be changed: create new ones")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError("AppCredentials can't be changed: make others")
+        raise AttributeError("AppCredentials can't be changed: create new ones")
 
     def __repr__(self) -> str:
         return f"AppCredentials(app_key={self.app_key!r})"
@@ -80,14 +81,14 @@ def choose(
     app_key: str | None, app_secret: str | None, credentials: CredentialsSource | None
 ) -> AppCredentials | CredentialsSource | Exception:
     """
-    What an auth object's arguments say of its credentials, or the complaint to raise.
+    The credentials that the arguments of an auth object give, or the complaint to raise.
 
-    What is not given is read from the environment, now and never again; names of different pairs are
-    never put together.
+    A missing argument is read from the environment, now and never again. Without arguments, names of different pairs are never
+    combined.
     """
     if credentials is not None:
         if app_key is not None or app_secret is not None:
-            return TypeError("credentials= takes the place of app_key and app_secret: give one or the other")
+            return TypeError("give credentials=, or app_key and app_secret, not both")
         if not callable(credentials):
             return TypeError(
                 f"credentials must be callable and return AppCredentials, got {type(credentials).__name__}"
@@ -124,12 +125,12 @@ def _names(which: int) -> str:
 def _complaint(what: str, value: str, *, shown: bool = False) -> Exception | None:
     if not isinstance(value, str):
         return TypeError(f"the {what} must be a str, got {type(value).__name__}")
-    # What comes after may be the secret: both pasted in one, as `key:secret` or in two lines.
+    # Show no more than the key: people paste `key:secret`, or both in two lines.
     given = f", got {_KEY_LIKE.match(value)[0]!r} and more" if shown else ""  # type: ignore[index] # it always matches
     if not value:
         return ValueError(f"the {what} is empty")
     if _UNSENDABLE.search(value):
-        return ValueError(f"the {what} must not contain control characters or what UTF-8 has no form for{given}")
+        return ValueError(f"the {what} must not contain control characters or lone surrogates{given}")
     if shown and ":" in value:
         return ValueError(f"the {what} must not contain a colon (RFC 7617 §2){given}")
     return None

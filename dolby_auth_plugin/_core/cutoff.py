@@ -1,8 +1,8 @@
 """
-The end of a token request's time.
+Ends a token request at its deadline.
 
-The libraries' timeouts bound each read, and where a header drips in byte by byte nobody looks at a clock in
-between. Such a server must not keep the fetch's thread: when the time is up, the connection is shut under it.
+The timeouts of the HTTP libraries bound each read. While a header arrives byte by byte, no library looks at a clock. Such a server
+must not hold the fetch's thread. So its connection is shut down at the deadline.
 """
 
 from __future__ import annotations
@@ -14,37 +14,36 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-# Seconds between two looks at what there is to shut, once the time is up.
-_AGAIN = 0.05
+# After the deadline: seconds between two looks for connections that were still being made.
+_INTERVAL = 0.05
 
 
 class Cutoff:
     """
-    After so many seconds, shuts the connections that it watches; whoever reads from one wakes with an error.
+    Shuts down the watched connections after so many seconds. A thread that reads from one gets an error.
 
     Attributes:
-        over: Whether the time was up before the `with` block ended.
+        passed: Whether the deadline passed before the `with` block ended.
     """
 
-    __slots__ = ("_ended", "_sockets", "_thread", "over")
+    __slots__ = ("_ended", "_sockets", "_thread", "passed")
 
     def __init__(self, seconds: float) -> None:
-        self.over = False
+        self.passed = False
         self._sockets: list[Callable[[], object]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._cut, args=(seconds,), name="dolby-auth-cutoff", daemon=True)
 
     def watch(self, find: Callable[[], object]) -> None:
         """
-        Watch the connection whose socket *find* gives.
+        Watch the connection whose socket *find* returns.
 
-        A function, since it may not be connected yet; and TLS wraps a socket in another, and the old one is then good
-        for nothing.
+        It is a function because the connection may not exist yet, and because TLS puts another socket in its place.
         """
         self._sockets.append(find)
 
     def __enter__(self) -> Self:
-        # Where no thread can be had, the libraries' own timeouts must do.
+        # Where no thread can be started, the timeouts of the libraries must do.
         with suppress(RuntimeError):
             self._thread.start()
         return self
@@ -57,18 +56,18 @@ class Cutoff:
             self._thread.join()
 
     def _cut(self, seconds: float) -> None:
-        pause = seconds
-        while not self._ended.wait(pause):
-            self.over = True
+        wait = seconds
+        while not self._ended.wait(wait):
+            self.passed = True
             for find in tuple(self._sockets):
                 _shut(find())
-            # And again: a connection that was being made when the time was up would be cut off by nobody.
-            pause = _AGAIN
+            # Look again: a connection that is made just now would escape.
+            wait = _INTERVAL
 
 
 def _shut(connection: object) -> None:
     if isinstance(connection, socket.socket):
-        # Below TLS, whose own way of shutting would change an object that another thread is reading from. An
-        # OSError means that it is closed already.
+        # Shut down below TLS: its own shutdown would change an object that another thread reads from. An OSError means that the
+        # socket is closed already.
         with suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -7,7 +7,7 @@ The error tree.
         ├── httpx.TokenError     ... and an httpx.RequestError
         └── httpx2.TokenError    ... and an httpx2.RequestError
 
-Bad arguments are no part of it: they are `ValueError` and `TypeError`, raised where an auth object is made.
+Bad arguments are not part of it: they are `ValueError` and `TypeError`, raised when an auth object is made.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any, NamedTuple
 
 
 class DolbyAuthError(Exception):
-    """Whatever this library raises by itself, bad arguments apart."""
+    """The base class of all errors of this library. Bad arguments are `ValueError` and `TypeError`."""
 
 
 class ScopeWarning(UserWarning):
-    """A scope that was asked for is unknown, or was not granted: Dolby.io drops such scopes silently."""
+    """A scope that was asked for is unknown, or was not granted. Dolby.io drops such scopes silently."""
 
 
 class Failure(NamedTuple):
     """
-    Why no token could be obtained: a value, from which every waiting caller gets an exception of its own.
+    Why no token could be obtained: a value, from which each caller gets an exception of its own.
 
-    An exception object that is raised in several threads gathers all their tracebacks, and one made where
-    the cause is at hand chains it, Basic header and all.
+    One exception object raised in several threads would collect the tracebacks of all. One created where the cause was caught
+    would chain it, with the Basic header in its request.
     """
 
     message: str
@@ -45,8 +45,8 @@ class TokenError(DolbyAuthError):
 
     Attributes:
         status_code: The token endpoint's HTTP status, or None when no answer came.
-        reason: What went wrong in a few words: the answer's own error name, or what the network said.
-        description: The answer's own explanation, control characters and secrets taken out, or None.
+        reason: The error in a few words: the endpoint's error name, or the words of the operating system.
+        description: The endpoint's explanation without control characters and secrets, or None.
         retry_after: Seconds the endpoint asked to wait, or None.
         retryable: Whether the same token request may succeed later (no answer, 429, 5xx).
         request: A copy of the request that needed the token, without `Authorization`, body and hooks.
@@ -57,7 +57,7 @@ class TokenError(DolbyAuthError):
     description: str | None
     retry_after: float | None
     retryable: bool
-    # An attribute of both hosts' exceptions too, each with its own type.
+    # The exceptions of the HTTP libraries have this attribute too, each with its own type.
     request: Any = None
 
     def __init__(
@@ -89,8 +89,13 @@ class TokenError(DolbyAuthError):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Keyword-only fields, and a host's base class with a signature of its own, defeat the default.
+        # Pickle's default fails: the fields are keyword-only, and an HTTP library's base class has another signature.
         return _rebuild, (type(self), str(self), self.__dict__)
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """*text* cut to *limit* characters, without control characters, which could forge a log line."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:limit])
 
 
 def _rebuild(cls: type[TokenError], message: str, state: dict[str, Any]) -> TokenError:

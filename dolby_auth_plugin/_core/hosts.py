@@ -1,58 +1,67 @@
 """
-Which requests may have the token, decided by the scheme, host and port that the HTTP library will dial.
+Which requests may have the token. The scheme, host and port that the HTTP library will dial decide.
 
-How a library reads a URL is its adapter's knowledge; nothing here parses a URL but the token endpoint's own.
+Each adapter knows how its library reads a URL. Only the token endpoint's own URL is parsed here.
 """
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import logging
 import re
-from collections.abc import Callable, Hashable, Iterable
+import weakref
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from .errors import printable
 
 logger = logging.getLogger("dolby_auth_plugin")
 
-OriginT = TypeVar("OriginT", bound=Hashable)
+# Scheme in lower case; host as it is dialled, without brackets around an IPv6 address; port, or None for the scheme's own.
+Origin: TypeAlias = tuple[str, str, int | None]
 
-# The hosts that take a Dolby.io API token; `*.comms.api.dolby.io` are the regions. `api.millicast.com` is
-# not among them (it takes another credential), nor is any storage host (they change, and take none).
+# The hosts that take a Dolby.io API token; `*.comms.api.dolby.io` are the regions. `api.millicast.com` takes another credential.
+# Storage hosts take none, and they change.
 DOLBY_HOSTS = ("api.dolby.com", "api.dolby.io", "comms.api.dolby.io", "*.comms.api.dolby.io")
 
 _DEFAULT_PORTS = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 _SECURE = frozenset({"https", "wss"})
 _OPENED_AS = {"wss": "https", "ws": "http"}
 
-# A host as it is dialled: whole labels, nothing but letters, digits, hyphens and underscores in them.
+# A host name as it is dialled: whole labels of letters, digits, hyphens and underscores.
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 
-# The token endpoint's host and port. What else `urlsplit` lets through, the libraries refuse or read each in its own way.
+# Characters of a host name (RFC 1035 §2.3.4). No resolver takes more, and nothing longer is remembered.
+_MAX_HOST = 253
+
+# Host and port of the token endpoint. The libraries refuse other texts that `urlsplit` accepts, or each reads them in its own way.
 _NETLOC = re.compile(rf"(?:{_NAME.pattern}|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECASE)
 
-# Characters of a URL; past that servers, and httpx, refuse it.
+# Characters of a URL. Servers, and httpx, refuse more.
 _MAX_URL = 8_000
+
+# A request line has a path, or a whole URL, as for a proxy. `urlsplit` skips these leading characters too.
+_BEFORE_PATH = re.compile(r"[\x00-\x20]*[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 class HostPolicy:
     """
-    May this request have the token?
+    Decides whether a request may have the token. It is immutable.
 
     Args:
-        allowed_hosts: Names (https's own port; for loopback any port), `name:port`, or `*.name` for one or
-            more whole labels before *name*. IPv6 addresses stand in brackets.
-        token_url: The token endpoint, to which no token ever goes.
+        allowed_hosts: Names (the port of https; for loopback any port), `name:port`, or `*.name` for one or more whole labels
+            before *name*. IPv6 addresses stand in brackets.
+        token_url: The token endpoint. No token ever goes there.
 
     Raises:
-        ValueError: If an entry or *token_url* is not of that form; the message says what is.
-        TypeError: If *allowed_hosts* is a bare string, or something in it is no string.
+        ValueError: If an entry or *token_url* is malformed. The message says what is accepted.
+        TypeError: If *allowed_hosts* is a bare string, or an entry is not a string.
     """
 
-    __slots__ = ("_exact", "_token_origin", "_token_path", "_token_word", "_wildcards")
+    __slots__ = ("__weakref__", "_exact", "_token_origin", "_token_path", "_token_word", "_wildcards")
 
     def __init__(self, allowed_hosts: Iterable[str], token_url: str) -> None:
         if isinstance(allowed_hosts, str):
@@ -74,21 +83,15 @@ class HostPolicy:
         self._token_path = _comparable_path(parts.path)
         self._token_word = self._token_path.rpartition("/")[2]
 
-    def authority(self, scheme: str, host: str, port: int | None) -> str | None:
-        """
-        The `host:port` that a token may go to, or None where it may not.
-
-        Args:
-            scheme: In lower case; `ws` and `wss` count as `http` and `https`.
-            host: As dialled, without brackets around an IPv6 address.
-            port: None for the scheme's own.
-        """
+    def allowed_host(self, origin: Origin) -> str | None:
+        """The `host:port` of *origin* if it may have the token, whatever the path; else None."""
+        scheme, host, port = origin
         default = _DEFAULT_PORTS.get(scheme)
-        if default is None:
+        if default is None or len(host) > _MAX_HOST:
             return None
         host = _canonical(host)
-        dialled = port if port is not None else default
-        # Of what is no port a resolver may make another: cut to 16 bits, 65,616 is 80.
+        dialled = default if port is None else port
+        # A resolver may truncate an invalid port to 16 bits: 65,616 becomes 80. Reject it here.
         if not 0 < dialled <= 65_535:
             return None
         loopback = is_loopback(host)
@@ -102,88 +105,96 @@ class HostPolicy:
                     return f"{host}:{dialled}"
         return None
 
-    def shares_origin(self, scheme: str, host: str, port: int | None) -> bool:
-        """Whether this is the token endpoint's scheme, host and port: only there does a path matter."""
-        dialled = port if port is not None else _DEFAULT_PORTS.get(scheme)
+    def has_token_endpoint(self, origin: Origin) -> bool:
+        """Whether the token endpoint has this origin: only there does the path of a request matter."""
+        scheme, host, port = origin
+        dialled = _DEFAULT_PORTS.get(scheme) if port is None else port
         return (_OPENED_AS.get(scheme, scheme), _canonical(host), dialled) == self._token_origin
 
-    def resembles_token_path(self, text: str) -> bool:
-        """
-        Whether the path in *text* has to be looked at closely: cheap, and never wrong about a no.
-
-        A path of other characters than it shows (encoded ones, or a tab that is dropped) may be the token endpoint's.
-        """
-        return self._token_word in text or "%" in text or not text.isprintable()
-
-    def is_token_path(self, path: str) -> bool:
-        """Whether *path* is the token endpoint's; it is without the query, and as it is sent."""
+    def is_token_path(self, target: str) -> bool:
+        """Whether *target*, a whole URL or the text on a request line, has the path of the token endpoint."""
+        # Cheap, and never wrong about a no: a path can equal the token endpoint's only if it shows its last word, or has
+        # characters that stand for others, or that are dropped.
+        if self._token_word not in target and "%" not in target and target.isprintable():
+            return False
+        target = re.sub(r"[\t\r\n]", "", target)
+        before = _BEFORE_PATH.match(target)
+        path = re.split("[?#]", target[before.end() :] if before else target)[0]
         return _comparable_path(path) == self._token_path
 
 
-# What the policy says of an origin: the `host:port` that a token may go to, or None where it may not; and whether
-# the token endpoint is there too, so that the path must be looked at. A plain tuple, since each request opens one.
-Verdict: TypeAlias = tuple[str | None, bool]
+# Auth objects with the same arguments share one policy: it is the largest part of their memory. The entry goes with the last of
+# them, so a long list is not kept.
+_policies: weakref.WeakValueDictionary[tuple[tuple[str, ...] | str, str], HostPolicy] = weakref.WeakValueDictionary()
 
 
-class Verdicts(dict[OriginT, Verdict]):
+def policy_for(allowed_hosts: Iterable[str], token_url: str) -> HostPolicy:
     """
-    The policy's answers, remembered per origin: `verdicts[origin]` is what every request pays.
+    The policy for these arguments, shared by all auth objects that have the same.
 
-    Args:
-        policy: Asked once for each origin.
-        read: An adapter's way from its origin to the (scheme, host, port) that will be dialled; a
-            ValueError where it can't be read.
+    Raises:
+        ValueError, TypeError: As `HostPolicy` does.
     """
-
-    # Origins kept: a crawler that meets many must not grow a list without end.
-    LIMIT = 256
-
-    __slots__ = ("_read", "policy")
-
-    def __init__(self, policy: HostPolicy, read: Callable[[OriginT], tuple[str, str, int | None]]) -> None:
-        super().__init__()
-        self.policy = policy
-        self._read = read
-
-    def __missing__(self, origin: OriginT) -> Verdict:
-        try:
-            dialled = self._read(origin)
-        except ValueError:
-            return None, False
-        authority = self.policy.authority(*dialled)
-        if authority is None:
-            logger.debug("no token for %s: not one of allowed_hosts", printable(f"{dialled[0]}://{dialled[1]}"))
-        if len(self) >= self.LIMIT:
-            self.clear()
-        verdict = self[origin] = (authority, self.policy.shares_origin(*dialled))
-        return verdict
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Which origins were met, by whichever auth object that has the same hosts, is nobody else's business.
-        return Verdicts, (self.policy, self._read)
-
-
-@functools.lru_cache(maxsize=16)
-def _shared(
-    hosts: tuple[str, ...] | str, token_url: str, read: Callable[[OriginT], tuple[str, str, int | None]]
-) -> Verdicts[OriginT]:
-    return Verdicts(HostPolicy(hosts, token_url), read)
-
-
-def verdicts_for(
-    allowed_hosts: Iterable[str], token_url: str, read: Callable[[OriginT], tuple[str, str, int | None]]
-) -> Verdicts[OriginT]:
-    """The verdicts of the policy for these, kept once for all auth objects that have the same."""
     hosts = allowed_hosts if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
-    # What can't be hashed is no string either: the policy itself complains of it in better words.
+    # An entry that can't be hashed is not a string. `HostPolicy` complains in better words.
     with suppress(TypeError):
-        return _shared(hosts, token_url, read)
-    return Verdicts(HostPolicy(hosts, token_url), read)
+        policy = _policies.get((hosts, token_url))
+        if policy is not None:
+            return policy
+    policy = HostPolicy(hosts, token_url)
+    _policies[(hosts, token_url)] = policy
+    return policy
 
 
-def printable(text: str, limit: int = 200) -> str:
-    """*text* cut to *limit* characters, what could forge a log line replaced."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:limit])
+class KnownOrigins:
+    """
+    The answers of a policy for one auth object, remembered per origin. A request to a known origin pays one look-up.
+
+    It also keeps the log short: an origin that gets no token is reported once. And a log handler that sends requests of its own
+    through the same auth object does not cause a record for each of its requests.
+    """
+
+    # Origins remembered: a crawler meets any number of them.
+    LIMIT = 64
+
+    __slots__ = ("_answers", "policy")
+
+    def __init__(self, policy: HostPolicy) -> None:
+        self.policy = policy
+        # Per origin the `host:port`, or None; and whether the path of the request matters.
+        self._answers: dict[Origin, tuple[str | None, bool]] = {}
+
+    def allowed_host(self, origin: Origin, target: str) -> str | None:
+        """
+        The `host:port` to which a request may carry the token, or None.
+
+        Args:
+            origin: As the HTTP library will dial it.
+            target: The text on the request line, or the whole URL.
+        """
+        answer = self._answers.get(origin)
+        host, path_matters = self._ask(origin) if answer is None else answer
+        return None if path_matters and self.policy.is_token_path(target) else host
+
+    def path_matters(self, origin: Origin) -> bool:
+        """Whether two requests to *origin* can get different answers."""
+        return self.policy.has_token_endpoint(origin)
+
+    def _ask(self, origin: Origin) -> tuple[str | None, bool]:
+        host = self.policy.allowed_host(origin)
+        answer = (host, host is not None and self.policy.has_token_endpoint(origin))
+        if len(self._answers) >= self.LIMIT:
+            self._answers.clear()
+        if len(origin[1]) <= _MAX_HOST:
+            # Remember first: the log handler may send a request.
+            self._answers[origin] = answer
+        if host is None:
+            logger.debug("no token for %s: not one of allowed_hosts", printable(f"{origin[0]}://{origin[1]}"))
+        return answer
+
+    def __reduce__(self) -> tuple[type[KnownOrigins], tuple[HostPolicy]]:
+        # The origins that were met are not part of the configuration.
+        return KnownOrigins, (self.policy,)
 
 
 def check_token_url(token_url: str) -> SplitResult:
@@ -193,7 +204,7 @@ def check_token_url(token_url: str) -> SplitResult:
     Raises:
         ValueError: If it is not an absolute https URL (http for loopback only), is too long, or has userinfo or
             a fragment.
-        TypeError: If it is no `str`.
+        TypeError: If it is not a `str`.
     """
     if not isinstance(token_url, str):
         raise TypeError(f"token_url must be a str, got {type(token_url).__name__}")
@@ -205,10 +216,10 @@ def check_token_url(token_url: str) -> SplitResult:
         parts = urlsplit(token_url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        # Without Python's own words, which quote what stands for the port: it may be a password.
-        raise ValueError("token_url can't be read: its host or port is malformed") from None
+        # Python's own message quotes the text in the port's place, which may be a password.
+        raise ValueError("token_url has a malformed host or port") from None
     if "@" in parts.netloc:
-        # Not shown: it may hold a password.
+        # The URL is not shown: it may hold a password.
         raise ValueError("token_url must not contain userinfo: the app key and secret are sent as Basic credentials")
     if not host or parts.scheme not in ("https", "http"):
         raise ValueError(f"token_url must be an absolute https URL, got {_shown(token_url)!r}")
@@ -248,8 +259,8 @@ def _port_of(parts: SplitResult) -> int:
 
 
 def _comparable_path(path: str) -> str:
-    # A server may decode and fold what the client's library does not: the more spellings count as the token
-    # endpoint, the fewer can carry a token there.
+    # A server may decode and simplify a path further than the client's library does. So every spelling that a server may take for
+    # the token endpoint counts as the token endpoint.
     steps: list[str] = []
     for part in re.split(r"[/\\]", unquote(path)):
         step = part.partition(";")[0]
@@ -305,7 +316,7 @@ def _read_entry(entry: str) -> tuple[str, int | None]:
 
 
 def _shown(address: str) -> str:
-    """*address* without userinfo, which may hold a password, and without query and fragment, which may hold a key."""
+    """*address* without userinfo, query and fragment: they may hold a password or a key."""
     return re.split(r"[?#]", address, maxsplit=1)[0].rpartition("@")[2]
 
 

@@ -1,73 +1,35 @@
 """
-Who may have a token replaced, and how often. Pure: the caller holds the lock and brings the time.
+How often refused tokens may be replaced. Pure: the caller passes the time.
 
-A revoked token must be replaced at once; an API that refuses every token must not cause a token request
-per call. Both look alike from here, a 401, so each host gets an allowance, and gets back what it spent on
-a replacement that it then accepts.
+A revoked token must be replaced at once. An API that refuses every token must not cost a token request per call. Both look
+the same from here, a 401, so each auth object has one allowance. Nothing is given back: an API that answers 401, 200, 401,
+200 would otherwise cost one token request per 401.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+# Replacements in a row, and the seconds after which one more is allowed.
+REPLACEMENTS_IN_A_ROW = 4
+SECONDS_PER_REPLACEMENT = 20.0
 
 
-class _Account:
-    __slots__ = ("credit", "since", "spent_on")
-
-    def __init__(self, credit: float, since: float) -> None:
-        self.credit = credit
-        self.since = since
-        # What the latest replacement was for, see `spend`.
-        self.spent_on: int | None = None
-
-
-def is_acceptance(status: int) -> bool:
+class Allowance:
     """
-    Whether an answer to a retry shows that the token was taken.
+    Four replacements in a row, and one more every 20 seconds.
 
-    A host that refuses, and answers the retry with "later" or an error of its own, has taken nothing.
+    With the first token that is at most 8 token requests in the first minute, and 3 in each later one.
     """
-    return status < 500 and status not in (401, 429)
 
-
-class Refusals:
-    """The allowance of each host: three replacements, and one more per minute."""
-
-    CREDIT = 3.0
-    # Replacements per second.
-    REFILL = 1 / 60
-    # Hosts remembered, the least recently used go first. A forgotten host starts anew.
-    LIMIT = 64
-
-    __slots__ = ("_accounts",)
+    __slots__ = ("_full_at",)
 
     def __init__(self) -> None:
-        self._accounts: OrderedDict[str, _Account] | None = None
+        # One number holds the state: the moment at which all four replacements are available again.
+        self._full_at = float("-inf")
 
-    def spend(self, host: str, refused: int, now: float) -> bool:
-        """
-        Whether *host* may have a token replaced; if so, one of its replacements is spent.
-
-        *refused* is the token's hash: an account must not keep the token itself in memory.
-        """
-        if self._accounts is None:
-            # Made when first needed: most auth objects never see a 401.
-            self._accounts = OrderedDict()
-        account = self._accounts.setdefault(host, _Account(self.CREDIT, now))
-        self._accounts.move_to_end(host)
-        if len(self._accounts) > self.LIMIT:
-            self._accounts.popitem(last=False)
-        account.credit = min(self.CREDIT, account.credit + (now - account.since) * self.REFILL)
-        account.since = now
-        if account.credit < 1:
+    def spend(self, now: float) -> bool:
+        """Whether a token may be replaced at *now* (monotonic seconds). If so, one replacement is spent."""
+        full_at = max(self._full_at, now)
+        if full_at - now > (REPLACEMENTS_IN_A_ROW - 1) * SECONDS_PER_REPLACEMENT:
             return False
-        account.credit -= 1
-        account.spent_on = refused
+        self._full_at = full_at + SECONDS_PER_REPLACEMENT
         return True
-
-    def give_back(self, host: str, refused: int) -> None:
-        """*host* accepted what replaced the *refused* one: it gets back what it spent on that, once."""
-        account = self._accounts.get(host) if self._accounts else None
-        if account is not None and account.spent_on == refused:
-            account.credit = min(self.CREDIT, account.credit + 1)
-            account.spent_on = None

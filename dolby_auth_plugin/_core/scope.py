@@ -1,8 +1,8 @@
 """
 Scopes: what an API token may do (RFC 6749 §3.3).
 
-Dolby.io drops a scope it does not know without a word, so a misspelt one comes to light only as a refused
-request much later. Hence the two looks here: at what is asked for, and at what was granted. No I/O.
+Dolby.io drops unknown scopes silently, so a misspelt one shows only as a refused request much later. So two checks are made
+here: of the scopes asked for, and of the scopes granted. No I/O.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Scope(StrEnum):
 
 def normalise(scope: str | Iterable[str] | None) -> tuple[str, ...]:
     """
-    The scopes asked for, each once, in the order given; none for None, which asks for an unrestricted token.
+    The scopes asked for, each once, in the order given. None asks for an unrestricted token and gives no scope.
 
     Raises:
-        ValueError: If *scope* is malformed, or given but empty: an empty one must not end up unrestricted.
+        ValueError: If *scope* is malformed, or empty: an empty one must not become an unrestricted token.
         TypeError: If it is neither a string nor an iterable of strings.
     """
     if scope is None:
@@ -51,30 +51,30 @@ def normalise(scope: str | Iterable[str] | None) -> tuple[str, ...]:
         if not _SCOPE_TOKEN.fullmatch(value):
             raise ValueError(
                 f"malformed scope {value!r}: a scope is printable ASCII without spaces, quotes and"
-                " backslashes, and one space stands between two (RFC 6749 §3.3)"
+                " backslashes; one space separates two scopes (RFC 6749 §3.3)"
             )
     return tuple(dict.fromkeys(str.__str__(value) for value in values))
 
 
 def unknown(scopes: Iterable[str]) -> list[str]:
-    """A sentence for each scope that Dolby.io does not document, naming the nearest that it does."""
-    import difflib  # only for what is misspelt
+    """A sentence for each scope that Dolby.io does not document. It names the nearest documented one."""
+    import difflib  # needed for misspelt scopes only
 
     known = [str(scope) for scope in Scope]
     sentences = []
     for scope in scopes:
         if scope not in known:
             near = difflib.get_close_matches(scope, known, n=1, cutoff=0)[0]
-            sentences.append(f"unknown scope {scope!r}, which Dolby.io drops silently: is it {near!r}?")
+            sentences.append(f"unknown scope {scope!r}, which Dolby.io drops silently: did you mean {near!r}?")
     return sentences
 
 
 def missing(asked: Iterable[str], granted: frozenset[str]) -> list[str]:
     """
-    Those of the scopes asked for that the granted ones don't cover.
+    The scopes asked for that the granted ones don't cover.
 
-    A wildcard covers what begins like it. One that was asked for counts as granted when anything beneath it
-    was: whether the service answers `comms:*` as it stands or spelt out is unconfirmed.
+    A wildcard covers the scopes that begin like it. A wildcard that was asked for counts as granted when any scope beneath it was
+    granted: no source says whether the service answers `comms:*` or the single scopes.
     """
     return [
         scope
@@ -84,7 +84,7 @@ def missing(asked: Iterable[str], granted: frozenset[str]) -> list[str]:
 
 
 def _wildcards_over(scope: str) -> set[str]:
-    # Looked up rather than looked for: an answer has room for hundreds of thousands of scopes.
+    # A set look-up instead of a search: an answer has room for hundreds of thousands of scopes.
     return {f"{scope[:end]}:*" for end, char in enumerate(scope) if char == ":"}
 
 

@@ -1,5 +1,5 @@
 """
-An access token and the arithmetic of its life. No I/O, no clock of its own.
+An access token and the arithmetic of its life. No I/O, and no clock: callers pass the time.
 """
 
 from __future__ import annotations
@@ -7,22 +7,22 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-# Seconds: Dolby.io's longest life of a token. A longer one in an answer counts as this.
+# Seconds: the longest life of a Dolby.io token. A longer one in an answer counts as this.
 MAX_LIFE = 86_400
 
-# A token travels before it is checked: it is over a twentieth of its life, at most 5 s, before its end.
+# A token travels before the API checks it. So it expires here a twentieth of its life, at most 5 s, before its end.
 _TRAVEL_SHARE, _TRAVEL_MAX = 1 / 20, 5.0
 
-# Renewal opens a fifth of the life, at most 300 s, before the end: time for many tries, and scaled with
-# the life, since a margin larger than the life would fetch a token for every call.
+# Renewal opens a fifth of the life, at most 300 s, before the end. That leaves time for many tries. It scales with the life: a
+# margin larger than the life would fetch a token for every call.
 _RENEWAL_SHARE, _RENEWAL_MAX = 1 / 5, 300.0
 
-# The share of that window a token uses, drawn by chance: many processes must not renew together.
+# The share of that window that a token uses, drawn at random: many processes must not renew together.
 EARLIEST_RENEWAL, LATEST_RENEWAL = 1.0, 0.7
 
 
 class Clock(Protocol):
-    """What the module `time` is, and a test's own may be: two clocks, and a pause."""
+    """The part of the module `time` that is used here; tests bring their own."""
 
     def monotonic(self) -> float: ...
 
@@ -35,8 +35,8 @@ class Instant(NamedTuple):
     """
     A moment on two clocks, in seconds.
 
-    A suspended laptop stops the monotonic clock, a stepped wall clock jumps: what is watched on both ends
-    when either says so.
+    A suspended laptop stops the monotonic clock, and a stepped wall clock jumps. So both are watched, and a token expires when
+    either clock says so.
     """
 
     monotonic: float
@@ -60,43 +60,34 @@ class AccessToken:
         expires_at: Its end by the wall clock, an aware UTC datetime.
         token_type: "Bearer" (RFC 6750).
 
-    It refuses to be pickled, so that it can't end up in a cache or a job queue by accident.
+        authorization: The value of the `Authorization` header (RFC 6750 §2.1), ready made for every request. Kept out of
+            `repr` and `str`.
+        renew_at: When its renewal opens, on both clocks.
+
+    It can't be pickled, so that it does not end up in a cache or a job queue by accident.
     """
 
     value: str
     scope: frozenset[str] | None
     expires_at: datetime
     token_type: str
-    # The value of the `Authorization` header (RFC 6750 §2.1), ready made for every request.
-    _header: str
-    # When renewal opens, on either clock. Read for every request, hence side by side.
-    _renew_monotonic: float
-    _renew_wall: float
-    _over_at: Instant
+    authorization: str
+    renew_at: Instant
+    _good_until: Instant
 
-    __slots__ = (
-        "_header",
-        "_over_at",
-        "_renew_monotonic",
-        "_renew_wall",
-        "expires_at",
-        "scope",
-        "token_type",
-        "value",
-    )
+    __slots__ = ("_good_until", "authorization", "expires_at", "renew_at", "scope", "token_type", "value")
 
     def __init__(
-        self, value: str, scope: frozenset[str] | None, end: Instant, renew_at: Instant, over_at: Instant
+        self, value: str, scope: frozenset[str] | None, end: Instant, renew_at: Instant, good_until: Instant
     ) -> None:
         keep = object.__setattr__
         keep(self, "value", value)
         keep(self, "scope", scope)
         keep(self, "expires_at", datetime.fromtimestamp(end.wall, UTC))
         keep(self, "token_type", "Bearer")
-        keep(self, "_header", f"Bearer {value}")
-        keep(self, "_renew_monotonic", renew_at.monotonic)
-        keep(self, "_renew_wall", renew_at.wall)
-        keep(self, "_over_at", over_at)
+        keep(self, "authorization", f"Bearer {value}")
+        keep(self, "renew_at", renew_at)
+        keep(self, "_good_until", good_until)
 
     @classmethod
     def issued(
@@ -109,14 +100,14 @@ class AccessToken:
             value: RFC 6750 §2.1's `b64token`.
             scope: The granted scopes, or None.
             life: Seconds, 1 to 86,400, from *asked_at*.
-            asked_at: The moment before the token request was sent: counted from the answer, a life would be
-                too long by the way there.
-            chance: 0 to 1, where in its range renewal begins: 0 is the earliest moment.
+            asked_at: The moment before the token request was sent. Counted from the answer, the life would be too long by
+                the travel time.
+            chance: 0 to 1, the place in its range at which renewal opens: 0 is the earliest.
         """
         end = asked_at.after(life)
         share = EARLIEST_RENEWAL + (LATEST_RENEWAL - EARLIEST_RENEWAL) * chance
         renew_at = end.after(-share * min(life * _RENEWAL_SHARE, _RENEWAL_MAX))
-        return cls(value, scope, end, renew_at, over_at=end.after(-min(life * _TRAVEL_SHARE, _TRAVEL_MAX)))
+        return cls(value, scope, end, renew_at, good_until=end.after(-min(life * _TRAVEL_SHARE, _TRAVEL_MAX)))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError("an AccessToken can't be changed")
@@ -135,13 +126,18 @@ class AccessToken:
     def __hash__(self) -> int:
         return hash((self.value, self.scope, self.expires_at))
 
+    @property
+    def fingerprint(self) -> int:
+        """A hash that names the token without showing it, and without keeping it in memory."""
+        return hash(self.authorization)
+
     def is_fresh(self, now: Instant) -> bool:
-        """Whether nothing needs doing yet."""
-        return now.monotonic < self._renew_monotonic and now.wall < self._renew_wall
+        """Whether its renewal has not opened yet."""
+        return now.monotonic < self.renew_at.monotonic and now.wall < self.renew_at.wall
 
     def is_good(self, now: Instant) -> bool:
-        """Whether it may still be sent."""
-        return now.monotonic < self._over_at.monotonic and now.wall < self._over_at.wall
+        """Whether it has not expired."""
+        return now.monotonic < self._good_until.monotonic and now.wall < self._good_until.wall
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("an AccessToken can't be pickled: hand on the auth object, which obtains its own")
+        raise TypeError("an AccessToken can't be pickled: pass the auth object, which obtains its own")

@@ -1,5 +1,5 @@
 """
-How the adapters of httpx and of httpx2 send a token request. Nothing here imports either.
+How httpx and httpx2 send a token request: with a client that the user lends, or with a new one each time.
 """
 
 from __future__ import annotations
@@ -14,73 +14,82 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .._core.cutoff import Cutoff
-from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse, no_answer
+from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse
 from .._core.errors import Failure
-from .._core.fetch import unforkable
-from .._core.hush import hushed
+from .._core.failures import is_network_error, no_answer
+from .._core.forks import unforkable
+from .._core.silence import silenced
 
 
-class FamilySender:
-    """Sends token requests: with a lent client, or one of its own for each."""
+class HttpxSender:
+    """
+    Sends token requests.
 
-    _host: Any
+    Args:
+        client: The user's client, or None for clients of our own.
+    """
+
+    _library: Any
 
     __slots__ = ("_client",)
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        _import_all(self._library.HTTPTransport)
 
     def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        name = self._host.__name__
-        # The last two are HTTP/2's, which a lent client may speak.
-        with hushed(name, name.replace("httpx", "httpcore"), "h2", "hpack"):
-            return self._post(request, seconds)
+        name = self._library.__name__
+        # h2 and hpack speak HTTP/2, which a lent client may use.
+        with silenced(name, name.replace("httpx", "httpcore"), "h2", "hpack"):
+            if self._client is not None:
+                return self._send(self._client, request, seconds, {})
+            return self._send_with_new_client(request, seconds)
 
-    def _post(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        host = self._host
-        if self._client is not None:
-            return self._send(self._client, request, seconds, {})
-        context = _tls_context(host.create_ssl_context)
-        with host.Client(verify=context, trust_env=not request.is_plain) as client, Cutoff(seconds) as cutoff:
-
-            def trace(_: str, info: dict[str, Any]) -> None:
-                stream: Any = info.get("return_value")
-                if hasattr(stream, "get_extra_info"):
-                    # It has connected, or put TLS on a connection.
-                    cutoff.watch(lambda: stream.get_extra_info("socket"))
-
-            outcome = self._send(client, request, seconds, {"trace": trace})
-            # What a connection that was shut looks like depends on where in the answer that was.
-            return no_answer(TimeoutError(), retryable=True) if cutoff.over else outcome
-
-    def _send(
-        self, client: Any, request: TokenRequest, seconds: float, extensions: dict[str, Any]
-    ) -> TokenResponse | Failure:
-        host = self._host
-        try:
-            return _post(client, request, seconds, host.DecodingError, extensions)
-        except host.HTTPStatusError as error:
-            # A lent client's event hook raised for the status.
-            answer = error.response
-            return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
-        except host.TransportError as error:
-            return no_answer(
-                error, retryable=not isinstance(error, (host.UnsupportedProtocol, host.LocalProtocolError))
-            )
-        except _TooSlowError as error:
-            return no_answer(error, retryable=True)
-
-    def __reduce__(self) -> tuple[type[FamilySender], tuple[None]]:
+    def __reduce__(self) -> tuple[type[HttpxSender], tuple[None]]:
         if self._client is not None:
             raise TypeError("a DolbyAuth with client= can't be pickled: the client belongs to this process")
         return type(self), (None,)
 
+    def _send_with_new_client(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+        library = self._library
+        context = tls_context(library.create_ssl_context)
+        with library.Client(verify=context, trust_env=not request.is_plain) as client, Cutoff(seconds) as cutoff:
+
+            def trace(_: str, info: dict[str, Any]) -> None:
+                stream: Any = info.get("return_value")
+                if hasattr(stream, "get_extra_info"):
+                    # A connection was made, or TLS was put on it.
+                    cutoff.watch(lambda: stream.get_extra_info("socket"))
+
+            outcome = self._send(client, request, seconds, {"trace": trace})
+            # A connection that is shut down gives different errors in different parts of the answer.
+            return no_answer(TimeoutError(), retryable=True) if cutoff.passed else outcome
+
+    def _send(
+        self, client: Any, request: TokenRequest, seconds: float, extensions: dict[str, Any]
+    ) -> TokenResponse | Failure:
+        library = self._library
+        try:
+            return _exchange(client, request, seconds, library.DecodingError, extensions)
+        except library.HTTPStatusError as error:
+            # An event hook of a lent client raised it for the status.
+            answer = error.response
+            return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
+        except library.TransportError as error:
+            if not is_network_error(error, library.__name__):
+                raise
+            return no_answer(
+                error, retryable=not isinstance(error, (library.UnsupportedProtocol, library.LocalProtocolError))
+            )
+        except _TooSlowError as error:
+            return no_answer(error, retryable=True)
+
 
 class _TooSlowError(TimeoutError):
-    """The answer dripped in: each read was in time, the whole was not."""
+    """Each read of the answer was in time, the whole answer was not."""
 
 
-def _post(
+def _exchange(
     client: Any, request: TokenRequest, seconds: float, undecodable: type[Exception], extensions: dict[str, Any]
 ) -> TokenResponse:
     until = time.monotonic() + seconds
@@ -89,16 +98,16 @@ def _post(
         request.url,
         content=request.body,
         headers=request.headers,
-        # A lent client's own would take the place of the URL's.
+        # The parameters of a lent client would replace those of the URL.
         params=type(client.params)(urlsplit(request.url).query) if client.params else None,
-        # Not the lent client's own: it may be a DolbyAuth.
+        # The auth of a lent client may be a DolbyAuth.
         auth=None,
         follow_redirects=False,
         timeout=seconds,
         extensions=extensions,
     ) as response:
-        body = io.BytesIO()  # shows nothing of it in a rendering of this frame's locals
-        # A body that can't be decoded says nothing, but its status does.
+        body = io.BytesIO()  # a rendering of this frame's locals does not show its content
+        # The status counts, also when the body can't be decoded.
         with suppress(undecodable):
             for _ in map(body.write, response.iter_bytes()):
                 if body.tell() > MAX_BODY:
@@ -109,20 +118,20 @@ def _post(
 
 
 @functools.lru_cache(maxsize=2)
-def import_all(transport: Any) -> None:
+def _import_all(transport: Any) -> None:
     """
-    Import what the library imports with its first transport, as the caller's own client does.
+    Import what the library imports with its first transport, as the user's own client does.
 
-    Left to the first fetch, in its thread, a fork meanwhile would leave the child waiting for ever at these imports:
-    who imports in a thread that is gone can't end it.
+    The first fetch would import it in its thread. A fork during that import would leave the child waiting for ever, because the
+    thread that imports does not exist there.
     """
-    import encodings.idna  # noqa: F401 - a socket's look-up needs it
+    import encodings.idna  # noqa: F401 - a socket needs it to look up a name
 
     transport(verify=False).close()
 
 
 @functools.lru_cache(maxsize=2)
-def _tls_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """One for the process and library: making one takes tens of milliseconds, and holds up all threads."""
+def tls_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """One TLS context per process and library: making one takes tens of milliseconds, and holds up all threads."""
     with unforkable:
         return create()

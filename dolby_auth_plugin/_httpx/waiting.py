@@ -1,32 +1,63 @@
 """
-How a task waits for a fetch: on an object of its own loop, asyncio's or trio's. Imports neither at its top.
+How a task waits for a token: on an object of its own event loop, asyncio's or trio's. So a cancellation hurts nothing shared.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
-from .._core.fetch import Wait
+from .._core.source import TokenSource, Wait
+from .._core.token import AccessToken
+
+# A function that any thread may call, and one that waits for that call, at most so many seconds.
+Gate: TypeAlias = tuple[Callable[[], None], Callable[[float], Awaitable[None]]]
 
 
-async def pause(wait: Wait) -> None:
-    """Wait in this task, on an object of its own loop: nothing is shared that a cancellation could hurt."""
+async def obtained(source: TokenSource, host: str | None, seconds: float | None) -> AccessToken:
+    """
+    A good token. Waits in this task if necessary, at most *seconds*, see `TokenSource.token`.
+
+    Raises:
+        TokenError: If no token can be obtained.
+    """
+    steps = source.steps(host, seconds)
+    while isinstance(step := next(steps), Wait):
+        await wait_in_task(step)
+    return step
+
+
+async def wait_in_task(wait: Wait) -> None:
+    """Wait in this task."""
+    wake, woken = _trio_gate() or _asyncio_gate()
+    with wait.calling(wake):
+        await woken(wait.seconds)
+
+
+def _trio_gate() -> Gate | None:
     trio: Any = sys.modules.get("trio")
     try:
         token = trio.lowlevel.current_trio_token()
     except (AttributeError, RuntimeError):
-        # Not imported, not yet to its end, or not what runs this task.
-        token = None
-    if token is None:
-        await _pause_asyncio(wait)
-    else:
-        await _pause_trio(wait, trio, token)
+        # trio is not imported, only half imported, or does not run this task.
+        return None
+    event = trio.Event()
+
+    def wake() -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(event.set)
+
+    async def woken(seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await event.wait()
+
+    return wake, woken
 
 
-async def _pause_asyncio(wait: Wait) -> None:
-    # Not at the top: who waits here has imported it, and for all others it would be the half of our import.
+def _asyncio_gate() -> Gate:
+    # Imported here because asyncio would double the import time of the package. Callers that wait already have it.
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -37,24 +68,15 @@ async def _pause_asyncio(wait: Wait) -> None:
             future.set_result(None)
 
     def wake() -> None:
-        # RuntimeError: the loop has been closed, and nobody waits there any more.
+        # RuntimeError: the loop is closed, and nobody waits any more.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(resolve)
 
-    timer = loop.call_later(wait.seconds, resolve)
-    try:
-        with wait.fetch.waking(wake):
+    async def woken(seconds: float) -> None:
+        timer = loop.call_later(seconds, resolve)
+        try:
             await future
-    finally:
-        timer.cancel()
+        finally:
+            timer.cancel()
 
-
-async def _pause_trio(wait: Wait, trio: Any, token: Any) -> None:
-    event = trio.Event()
-
-    def wake() -> None:
-        with suppress(trio.RunFinishedError):
-            token.run_sync_soon(event.set)
-
-    with wait.fetch.waking(wake), trio.move_on_after(wait.seconds):
-        await event.wait()
+    return wake, woken

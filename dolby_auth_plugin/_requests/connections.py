@@ -1,5 +1,5 @@
 """
-The connections of a token request: one TLS context for the process, and an end in time.
+The connections of a token request: one TLS context per process, and a deadline.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from .._core.cutoff import Cutoff
-from .._core.fetch import unforkable
+from .._core.forks import unforkable
 
 
 class TokenSession(requests.Session):
-    """Knows no redirects: even unfollowed, requests would read one's body, however long, to prepare the next request."""
+    """A session without redirects. requests reads the body of a redirect, however long, even if it does not follow it."""
 
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - whatever it is
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - any response
         return None
 
 
 class TokenAdapter(HTTPAdapter):
     """
-    Connects with one TLS context for the whole process, and has its connections cut off in time.
+    Connects with one TLS context per process, and has its connections shut down at the deadline.
 
-    requests' own adapter loads the CA bundle for each connection: tens of milliseconds that hold up all
-    threads, an event loop's among them.
+    The adapter of requests loads the CA bundle for each connection. That takes tens of milliseconds, and holds up all threads, also
+    that of an event loop.
     """
 
     def __init__(self, cutoff: Cutoff) -> None:
@@ -44,12 +44,12 @@ class TokenAdapter(HTTPAdapter):
 
         def connect_watched(*args: Any, **kwargs: Any) -> Any:
             connection: Any = connect(*args, **kwargs)
-            # `http.client.HTTPConnection.debuglevel` may be set for the whole process, and prints all headers.
+            # `http.client.HTTPConnection.debuglevel` may be set for the whole process. It prints all headers.
             connection.set_debuglevel(0)
             self._cutoff.watch(lambda: connection.sock)
             return connection
 
-        # Of this one pool, which lives as long as the token request.
+        # This changes one pool, which lives as long as the token request.
         pool.ConnectionCls = connect_watched  # type: ignore[assignment] # called, and nothing else
         return pool
 
@@ -60,16 +60,16 @@ class TokenAdapter(HTTPAdapter):
         return target, {"ssl_context": tls_context(ca_bundle())} if target["scheme"] == "https" else {}
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        # For the connection to a proxy that is itself behind https.
+        # A proxy may itself speak https.
         return super().proxy_manager_for(proxy, proxy_ssl_context=tls_context(ca_bundle()), **proxy_kwargs)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        # The context does it.
+        # The TLS context verifies.
         pass
 
 
 def ca_bundle() -> str:
-    # The same names, in the same order, as in requests' own sessions.
+    # The sessions of requests use the same names, in the same order.
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
 
 

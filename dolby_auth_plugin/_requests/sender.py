@@ -1,5 +1,5 @@
 """
-How requests sends a token request: with a lent session, or with one of its own for each.
+How requests sends a token request: with a session that the user lends, or with a new one each time.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import requests
 import urllib3
 
 from .._core.cutoff import Cutoff
-from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse, no_answer
+from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse
 from .._core.errors import Failure
-from .._core.hush import hushed
+from .._core.failures import is_network_error, no_answer
+from .._core.silence import silenced
 from .connections import TokenAdapter, TokenSession
 
 _RETRYABLE = (
@@ -27,7 +28,12 @@ _RETRYABLE = (
 
 
 class RequestsSender:
-    """Sends token requests: with a lent session, or one of its own for each."""
+    """
+    Sends token requests.
+
+    Args:
+        session: The user's session, or None for sessions of our own.
+    """
 
     __slots__ = ("_session",)
 
@@ -35,19 +41,10 @@ class RequestsSender:
         self._session = session
 
     def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        with hushed("requests", "urllib3"):
-            return self._post(request, seconds)
-
-    def _post(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-        if self._session is not None:
-            return _send(self._session, request, seconds)
-        with TokenSession() as session, Cutoff(seconds) as cutoff:
-            session.trust_env = not request.is_plain
-            session.mount("https://", TokenAdapter(cutoff))
-            session.mount("http://", TokenAdapter(cutoff))
-            outcome = _send(session, request, seconds)
-            # What a connection that was shut looks like depends on where in the answer that was.
-            return no_answer(TimeoutError(), retryable=True) if cutoff.over else outcome
+        with silenced("requests", "urllib3"):
+            if self._session is not None:
+                return _send(self._session, request, seconds)
+            return _send_with_new_session(request, seconds)
 
     def __reduce__(self) -> tuple[type[RequestsSender], tuple[None]]:
         if self._session is not None:
@@ -55,38 +52,51 @@ class RequestsSender:
         return RequestsSender, (None,)
 
 
+def _send_with_new_session(request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+    with TokenSession() as session, Cutoff(seconds) as cutoff:
+        session.trust_env = not request.is_plain
+        session.mount("https://", TokenAdapter(cutoff))
+        session.mount("http://", TokenAdapter(cutoff))
+        outcome = _send(session, request, seconds)
+        # A connection that is shut down gives different errors in different parts of the answer.
+        return no_answer(TimeoutError(), retryable=True) if cutoff.passed else outcome
+
+
 def _send(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
     try:
-        return _post(session, request, seconds)
+        return _exchange(session, request, seconds)
     except requests.HTTPError as error:
-        # A lent session's hook raised for the status.
         if error.response is None:
-            return no_answer(error, retryable=False)
+            raise
+        # A hook of a lent session raised it for the status.
         answer = error.response
         return TokenResponse(answer.status_code, answer.headers.get("Retry-After"), b"")
-    except _RETRYABLE as error:
-        return no_answer(error, retryable=True)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        if not is_network_error(error, "requests", "urllib3"):
+            raise
+        return no_answer(error, retryable=isinstance(error, _RETRYABLE))
 
 
-def _post(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse:
+def _exchange(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse:
     until = time.monotonic() + seconds
     response = session.post(
         request.url,
         data=request.body,
         headers=request.headers,
-        # An auth that does nothing: without one requests would look into .netrc, or take the session's own.
-        auth=_as_it_is,
+        # An auth that does nothing. Without it, requests would look into .netrc, or use the session's own.
+        auth=_unchanged,
         allow_redirects=False,
         stream=True,
         timeout=seconds,
     )
     with response:
         raw = response.raw
-        if response._content_consumed or not isinstance(raw, urllib3.BaseHTTPResponse):
+        consumed: bool = response._content_consumed  # noqa: SLF001 - no public name tells
+        if consumed or not isinstance(raw, urllib3.BaseHTTPResponse):
             body = response.content
         else:
-            read = io.BytesIO()  # shows nothing of it in a rendering of this frame's locals
-            # A body that can't be decoded says nothing, but its status does.
+            read = io.BytesIO()  # a rendering of this frame's locals does not show its content
+            # The status counts, also when the body can't be decoded.
             with suppress(urllib3.exceptions.DecodeError):
                 while read.write(raw.read1(1 << 16, decode_content=True)):
                     if read.tell() > MAX_BODY:
@@ -97,5 +107,5 @@ def _post(session: requests.Session, request: TokenRequest, seconds: float) -> T
         return TokenResponse(response.status_code, response.headers.get("Retry-After"), body)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request

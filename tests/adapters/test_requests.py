@@ -17,10 +17,9 @@ import trustme
 from requests.adapters import HTTPAdapter
 
 from dolby_auth_plugin import TokenError
-from dolby_auth_plugin import requests as adapter
 from dolby_auth_plugin._core.cutoff import Cutoff
 from dolby_auth_plugin._core.endpoint import TokenResponse
-from dolby_auth_plugin._requests import connections
+from dolby_auth_plugin._requests import connections, resend
 from dolby_auth_plugin.requests import DolbyAuth
 from dolby_auth_plugin.sandbox import Sandbox
 
@@ -227,7 +226,7 @@ class TestRequests(AuthContract):
     def test_a_refusal_that_drips_is_not_waited_for(
         self, sandbox: Sandbox, api: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(adapter, "_DRAIN_SECONDS", 0.05)
+        monkeypatch.setattr(resend, "_BODY_SECONDS", 0.05)
         first: list[Received] = []
 
         def answer(received: Received) -> Reply:

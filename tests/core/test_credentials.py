@@ -153,9 +153,9 @@ def test_they_cannot_be_changed() -> None:
     """What was looked at is what is sent."""
     subject = AppCredentials("k", "s")
 
-    with pytest.raises(AttributeError, match="make others"):
+    with pytest.raises(AttributeError, match="create new ones"):
         subject.app_secret = "a\r\nb"
-    with pytest.raises(AttributeError, match="make others"):
+    with pytest.raises(AttributeError, match="create new ones"):
         del subject.app_secret
 
 

@@ -22,7 +22,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def wait_until_over(subject: Cutoff) -> None:
     until = time.monotonic() + 5
-    while not subject.over and time.monotonic() < until:
+    while not subject.passed and time.monotonic() < until:
         time.sleep(0.001)
 
 
@@ -31,7 +31,7 @@ def test_whoever_reads_wakes_when_the_time_is_up(ends: tuple[socket.socket, sock
         subject.watch(lambda: ends[0])
 
         assert ends[0].recv(1) == b""
-    assert subject.over
+    assert subject.passed
 
 
 def test_in_time_nothing_is_shut(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -40,7 +40,7 @@ def test_in_time_nothing_is_shut(ends: tuple[socket.socket, socket.socket]) -> N
     ends[1].send(b"x")
 
     assert ends[0].recv(1) == b"x"
-    assert not subject.over
+    assert not subject.passed
 
 
 def test_its_thread_ends_with_the_block() -> None:
@@ -78,7 +78,7 @@ def test_a_connection_that_is_closed_or_not_there_does_no_harm(ends: tuple[socke
         subject.watch(lambda: ends[0])
         subject.watch(lambda: None)
 
-    assert subject.over
+    assert subject.passed
 
 
 def test_where_no_thread_can_be_had_it_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,4 +89,4 @@ def test_where_no_thread_can_be_had_it_does_without(monkeypatch: pytest.MonkeyPa
     with Cutoff(0) as subject:
         pass
 
-    assert not subject.over
+    assert not subject.passed

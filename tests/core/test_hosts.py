@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from urllib.parse import urlsplit
 
 import pytest
 
 from dolby_auth_plugin import DOLBY_HOSTS
-from dolby_auth_plugin._core.hosts import HostPolicy, Verdicts, check_token_url, is_loopback
+from dolby_auth_plugin._core.hosts import HostPolicy, KnownOrigins, Origin, check_token_url, is_loopback, policy_for
 
 from ..fakes import TOKEN_URL
 
@@ -17,7 +19,7 @@ LOCAL = ["localhost", "127.0.0.1", "127.9.9.9:81", "[::1]"]
 
 def allowed(url: str, hosts: list[str] | tuple[str, ...] = DOLBY_HOSTS, token_url: str = TOKEN_URL) -> bool:
     parts = urlsplit(url)
-    return HostPolicy(hosts, token_url).authority(parts.scheme, parts.hostname or "", parts.port) is not None
+    return HostPolicy(hosts, token_url).allowed_host((parts.scheme, parts.hostname or "", parts.port)) is not None
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,15 @@ def test_an_entry_that_is_no_string_is_a_type_error() -> None:
 
 
 def test_a_host_with_colons_that_is_no_address_may_not() -> None:
-    assert HostPolicy(DOLBY_HOSTS, TOKEN_URL).authority("https", "api.dolby.com:1:2", None) is None
+    assert HostPolicy(DOLBY_HOSTS, TOKEN_URL).allowed_host(("https", "api.dolby.com:1:2", None)) is None
+
+
+def test_a_host_longer_than_any_name_may_not() -> None:
+    longest = f"{'a.' * 120}example.com"
+    policy = HostPolicy(["*.example.com"], TOKEN_URL)
+
+    assert policy.allowed_host(("https", longest, None)) == f"{longest}:443"
+    assert policy.allowed_host(("https", f"aaa.{longest}", None)) is None
 
 
 # The token endpoint
@@ -202,8 +212,7 @@ def test_a_host_with_colons_that_is_no_address_may_not() -> None:
 
 def is_token_endpoint(scheme: str, host: str, port: int | None, path: str) -> bool:
     policy = HostPolicy(DOLBY_HOSTS, TOKEN_URL)
-    # As an adapter asks: the cheap question first.
-    return policy.shares_origin(scheme, host, port) and policy.resembles_token_path(path) and policy.is_token_path(path)
+    return policy.has_token_endpoint((scheme, host, port)) and policy.is_token_path(path)
 
 
 @pytest.mark.parametrize(
@@ -229,14 +238,21 @@ def test_what_is_elsewhere_is_not_the_token_endpoint(scheme: str, host: str, por
     assert not is_token_endpoint(scheme, host, port, path)
 
 
-@pytest.mark.parametrize("text", ["https://api.dolby.io/media/jobs?token=1", "/a%20b", "/v1/auth/to\tken"])
-def test_what_may_be_the_token_endpoint_is_looked_at_closely(text: str) -> None:
-    assert HostPolicy(DOLBY_HOSTS, TOKEN_URL).resembles_token_path(text)
-
-
-def test_most_paths_are_not_looked_at_closely() -> None:
-    """That is every request's way, where the API has the token endpoint's host."""
-    assert not HostPolicy(DOLBY_HOSTS, TOKEN_URL).resembles_token_path("https://api.dolby.io/media/jobs?id=1")
+@pytest.mark.parametrize(
+    ("target", "is_one"),
+    [
+        ("https://api.dolby.io/v1/auth/token?x=1", True),
+        ("\x00 https://api.dolby.io/v1/auth/token", True),
+        ("/v1/auth/to\tken", True),
+        ("/v1/auth/token#x", True),
+        ("/media/jobs?token=1", False),
+        ("/redirect://api.dolby.io/v1/auth/token", False),
+        ("//v1/auth/token", True),
+        ("/a%20b", False),
+    ],
+)
+def test_a_target_is_a_path_or_a_whole_url(target: str, is_one: bool) -> None:
+    assert is_one == HostPolicy(DOLBY_HOSTS, TOKEN_URL).is_token_path(target)
 
 
 @pytest.mark.parametrize(
@@ -256,8 +272,8 @@ def test_a_token_url_is_https_or_on_loopback(url: str) -> None:
         ("https:///token", "absolute https URL"),
         ("", "absolute https URL"),
         ("https://api.dolby.io/#x", "fragment"),
-        ("https://api.dolby.io:x/", "can't be read"),
-        ("https://[::1/", "can't be read"),
+        ("https://api.dolby.io:x/", "malformed host or port"),
+        ("https://[::1/", "malformed host or port"),
         ("https://api.dolby.io/a b", "printable ASCII"),
         ("https://api.dolby.io/\n", "printable ASCII"),
         ("https://bücher.example/", "printable ASCII"),
@@ -293,41 +309,57 @@ def test_loopback(host: str, is_one: bool) -> None:
 
 # Remembering
 
-
-def verdicts() -> Verdicts[str]:
-    def read(origin: str) -> tuple[str, str, int | None]:
-        parts = urlsplit(origin)
-        return parts.scheme, parts.hostname or "", parts.port
-
-    return Verdicts(HostPolicy(DOLBY_HOSTS, TOKEN_URL), read)
+STORAGE: Origin = ("https", "storage.example", None)
 
 
-def test_an_answer_tells_the_authority_and_whether_the_token_endpoint_is_there() -> None:
-    subject = verdicts()
-
-    assert ("api.dolby.com:443", False) == subject["https://api.dolby.com"]
-    assert ("api.dolby.io:443", True) == subject["https://api.dolby.io"]
-    assert (None, False) == subject["https://evil.test"]
+def origins() -> KnownOrigins:
+    return KnownOrigins(HostPolicy(DOLBY_HOSTS, TOKEN_URL))
 
 
-def test_an_origin_that_cannot_be_read_may_not() -> None:
-    assert (None, False) == verdicts()["https://api.dolby.com:x"]
+def test_only_at_the_token_endpoint_the_path_matters() -> None:
+    subject = origins()
+
+    for _ in range(2):
+        assert subject.allowed_host(("https", "api.dolby.com", None), "/v1/auth/token") == "api.dolby.com:443"
+        assert subject.allowed_host(("https", "api.dolby.io", None), "/media/jobs") == "api.dolby.io:443"
+        assert subject.allowed_host(("https", "api.dolby.io", None), "/v1/auth/token") is None
+        assert subject.allowed_host(STORAGE, "/") is None
+    assert subject.path_matters(("https", "api.dolby.io", 443))
+    assert not subject.path_matters(("https", "api.dolby.com", None))
 
 
-def test_answers_are_remembered_up_to_a_limit() -> None:
-    subject = verdicts()
-
-    for number in range(1000):
-        subject[f"https://host{number}.example"]
-
-    assert len(subject) <= Verdicts.LIMIT
-
-
-def test_a_host_that_may_not_is_logged_once_without_its_path(caplog: pytest.LogCaptureFixture) -> None:
-    subject = verdicts()
+def test_origins_are_remembered_up_to_a_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """A forgotten one is reported again."""
+    subject = origins()
 
     with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):
-        subject["https://storage.example"]
-        subject["https://storage.example"]
+        for number in (*range(KnownOrigins.LIMIT + 1), 0):
+            subject.allowed_host(("https", f"host{number}.example", None), "/")
+
+    assert len(caplog.messages) == KnownOrigins.LIMIT + 2
+
+
+def test_an_origin_that_may_not_is_logged_once_without_its_path(caplog: pytest.LogCaptureFixture) -> None:
+    subject = origins()
+
+    with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):
+        subject.allowed_host(STORAGE, "/canary")
+        subject.allowed_host(STORAGE, "/canary")
 
     assert ["no token for https://storage.example: not one of allowed_hosts"] == caplog.messages
+
+
+def test_auth_objects_with_the_same_arguments_share_one_policy() -> None:
+    policy = policy_for(["a.example"], TOKEN_URL)
+
+    assert policy_for(["a.example"], TOKEN_URL) is policy
+    assert policy_for(["a.example"], "https://gateway.example/token") is not policy
+    assert policy_for(["b.example"], TOKEN_URL) is not policy
+
+
+def test_a_policy_is_freed_with_its_last_user() -> None:
+    """A list of hosts may be long."""
+    policy = weakref.ref(policy_for(["gone.example"], TOKEN_URL))
+    gc.collect()
+
+    assert policy() is None

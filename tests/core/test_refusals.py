@@ -1,77 +1,49 @@
-"""The allowance of hosts that refuse tokens."""
+"""The allowance for replacing refused tokens."""
 
 from __future__ import annotations
 
-import itertools
+import pytest
 
-from dolby_auth_plugin._core.refusals import Refusals
-
-TOKENS = itertools.count()
+from dolby_auth_plugin._core.refusals import Allowance
 
 
-def token() -> int:
-    """Another one each time."""
-    return next(TOKENS)
+def spend(subject: Allowance, now: float, times: int) -> list[bool]:
+    return [subject.spend(now) for _ in range(times)]
 
 
-def spend(subject: Refusals, host: str, now: float, times: int) -> list[bool]:
-    return [subject.spend(host, token(), now) for _ in range(times)]
+def test_four_replacements_in_a_row_and_no_more() -> None:
+    assert [True] * 4 + [False] * 3 == spend(Allowance(), 0.0, 7)
 
 
-def test_three_replacements_at_once_and_no_more() -> None:
-    assert [True, True, True, False, False] == spend(Refusals(), "a:443", 0.0, 5)
+def test_one_more_every_twenty_seconds() -> None:
+    subject = Allowance()
+    spend(subject, 0.0, 4)
+
+    assert [False] == spend(subject, 19.9, 1)
+    assert [True, False] == spend(subject, 20.0, 2)
+    assert [False] == spend(subject, 39.9, 1)
+    assert [True, False] == spend(subject, 40.0, 2)
 
 
-def test_one_more_each_minute() -> None:
-    subject = Refusals()
-    spend(subject, "a:443", 0.0, 3)
+def test_a_long_rest_saves_up_no_more_than_four() -> None:
+    subject = Allowance()
+    spend(subject, 0.0, 4)
 
-    assert [False] == spend(subject, "a:443", 59.9, 1)
-    assert [True, False] == spend(subject, "a:443", 60.1, 2)
-
-
-def test_a_long_rest_does_not_save_up_more_than_three() -> None:
-    subject = Refusals()
-    spend(subject, "a:443", 0.0, 3)
-
-    assert [True, True, True, False] == spend(subject, "a:443", 86_400.0, 4)
+    assert [True] * 4 + [False] == spend(subject, 86_400.0, 5)
 
 
-def test_hosts_have_an_allowance_each() -> None:
-    subject = Refusals()
-    spend(subject, "a:443", 0.0, 3)
+def test_an_unused_part_of_the_allowance_stays() -> None:
+    subject = Allowance()
+    spend(subject, 0.0, 2)
 
-    assert [True] == spend(subject, "b:443", 0.0, 1)
-
-
-def test_an_accepted_retry_gives_back_what_was_spent_on_it_once() -> None:
-    subject = Refusals()
-    first = token()
-    subject.spend("a:443", first, 0.0)
-
-    for _ in range(3):
-        subject.give_back("a:443", first)
-
-    assert [True, True, True, False] == spend(subject, "a:443", 0.0, 4)
+    assert [True, True, True, False] == spend(subject, 20.0, 4)
 
 
-def test_what_was_spent_on_another_token_is_not_given_back() -> None:
-    subject = Refusals()
-    spend(subject, "a:443", 0.0, 3)
+@pytest.mark.parametrize("interval", [0.05, 1, 7, 19, 21])
+def test_any_pattern_costs_at_most_seven_in_the_first_minute_and_three_more_for_each_later_one(interval: float) -> None:
+    subject = Allowance()
+    spent = [number * interval for number in range(int(600 / interval)) if subject.spend(number * interval)]
 
-    subject.give_back("a:443", token())
-    subject.give_back("b:443", token())
+    after = [sum(when < minute * 60 for when in spent) for minute in range(1, 11)]
 
-    assert [False] == spend(subject, "a:443", 0.0, 1)
-
-
-def test_the_memory_is_bounded_and_forgets_the_least_recently_used() -> None:
-    subject = Refusals()
-    spend(subject, "kept:443", 0.0, 3)
-    spend(subject, "forgotten:443", 0.0, 3)
-    for number in range(Refusals.LIMIT - 1):
-        spend(subject, f"h{number}:443", 0.0, 1)
-        spend(subject, "kept:443", 0.0, 1)
-
-    assert [False] == spend(subject, "kept:443", 0.0, 1)
-    assert [True] == spend(subject, "forgotten:443", 0.0, 1)
+    assert all(count <= 7 + 3 * minutes for minutes, count in enumerate(after))

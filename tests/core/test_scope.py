@@ -52,7 +52,8 @@ def test_a_scope_that_is_no_string_is_a_type_error(given: list[str]) -> None:
 def test_an_unknown_scope_is_told_with_the_nearest_known_one() -> None:
     """Dolby.io drops it silently."""
     assert ["comms:monitor:read"] == [
-        line.rpartition("is it ")[2].strip("'?") for line in unknown(["comms:monitor:raed", Scope.ALL_COMMUNICATIONS])
+        line.rpartition("did you mean ")[2].strip("'?")
+        for line in unknown(["comms:monitor:raed", Scope.ALL_COMMUNICATIONS])
     ]
 
 

@@ -18,13 +18,13 @@ ROOT = PACKAGE.parent
 
 # Each layer may import those before it. Adapters don't know each other.
 LAYERS = [
-    ["_core.version", "_core.errors", "_core.cutoff", "_core.hush"],
-    ["_core.token", "_core.scope", "_core.credentials"],
-    ["_core.hosts", "_core.refusals"],
+    ["_core.version", "_core.errors", "_core.cutoff", "_core.silence", "_core.forks", "_core.refusals"],
+    ["_core.token", "_core.scope", "_core.credentials", "_core.hosts", "_core.failures"],
+    ["_core.redaction", "_core.state"],
     ["_core.endpoint"],
     ["_core.fetch"],
     ["_core.source"],
-    ["_core.auth", "_httpx.sender", "_httpx.waiting", "_requests.connections"],
+    ["_core.auth", "_httpx.sender", "_httpx.waiting", "_httpx.resend", "_requests.connections", "_requests.resend"],
     ["_httpx.auth", "_requests.sender"],
     ["requests", "httpx", "httpx2"],
 ]

@@ -40,8 +40,7 @@ from dolby_auth_plugin import httpx2 as httpx2_adapter
 from dolby_auth_plugin import requests as requests_adapter
 from dolby_auth_plugin._core.endpoint import TokenRequest, TokenResponse
 from dolby_auth_plugin._core.errors import Failure
-from dolby_auth_plugin._core.fetch import Wait
-from dolby_auth_plugin._core.source import TokenSource
+from dolby_auth_plugin._core.source import TokenSource, Wait
 
 from ..contract import CLASSIC
 from ..fakes import FakeClock, ScriptedSender, make_source, wait_for_fetches
@@ -570,7 +569,7 @@ def test_a_loop_that_is_closed_while_tasks_wait_strands_nobody_else(library: str
     for task in tasks:
         assert not task.done()
         # That they are left is this test's doing.
-        task._log_destroy_pending = False  # type: ignore[attr-defined] # as asyncio's own `gather` does
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - as asyncio itself does in `gather`
 
 
 # Flows
@@ -979,7 +978,7 @@ class Attack:
         """Have another join the fetch as soon as it can, and let the fetch end when the caller waits for it."""
         if not self._others and is_fetching(self.source) and not holds_lock(self.source):
             self.join_another()
-        if event == "call" and frame.f_code is Wait.block.__code__:
+        if event == "call" and frame.f_code is Wait.in_thread.__code__:
             self.sender.open()
 
     def join_another(self) -> None:

@@ -267,7 +267,7 @@ if LIBRARY == "requests":
     make = lambda: connections.tls_context.__wrapped__(connections.ca_bundle())
 else:
     sender = importlib.import_module("dolby_auth_plugin._httpx.sender")
-    make = lambda: sender._tls_context.__wrapped__(library.create_ssl_context)
+    make = lambda: sender.tls_context.__wrapped__(library.create_ssl_context)
 
 ended = threading.Event()
 
@@ -952,7 +952,15 @@ def test_a_signal_handler_may_use_the_auth_wherever_it_interrupts(
                 forgotten.append(subject.ready())
                 subject.invalidate()
 
-            found = run_interrupted(position, work, subject.token if handled == "token" else invalidate)
+            def token(subject: TokenSource = subject) -> None:
+                """The handler gets a token, or an error at once where it would wait for itself."""
+                try:
+                    subject.token()
+                except TokenError as error:
+                    if error.reason != "would wait for itself":
+                        raise
+
+            found = run_interrupted(position, work, token if handled == "token" else invalidate)
             assert forgotten in ([], [None]) or subject.ready() not in forgotten
             subject.invalidate()
             assert subject.token().value
@@ -1050,7 +1058,7 @@ def test_a_token_renewed_while_the_wall_clock_was_back_is_replaced_once_when_it_
 @pytest.mark.parametrize(
     ("step", "requests_in_all"),
     [
-        # By then it may be over. Who waited for it has it, and its 401 would be healed; the next one asks anew.
+        # The token may have expired when it arrives, so the fetch asks once more.
         (SUSPENDED, 2),
         (FORWARD, 2),
         (BACK, 1),
@@ -1065,8 +1073,7 @@ def test_a_clock_that_jumps_during_a_fetch_costs_one_more_token_request_at_most(
 
     values = [subject.token().value for _ in range(50)]
 
-    assert values[0] == "first"
-    assert 1 == len(set(values[1:]))
+    assert 1 == len(set(values))
     wait_for_fetches()
     assert requests_in_all == sender.count
 
@@ -1101,10 +1108,10 @@ def test_a_jump_of_the_wall_clock_mints_no_allowance_and_takes_none(step: float)
             count += 1
         return count
 
-    assert replacements() == 3
+    assert replacements() == 4
     clock.step_wall(step)
     assert replacements() == 0
-    clock.advance(60)
+    clock.advance(20)
     assert replacements() == 1
 
 
@@ -1119,7 +1126,7 @@ def test_a_host_without_allowance_gets_a_fresh_token_after_a_suspend() -> None:
     clock.step_wall(SUSPENDED)
 
     assert subject.token("host:443").value != refused.value
-    assert sender.count == 5
+    assert sender.count == 6
 
 
 def test_a_suspend_does_not_shorten_the_pause_between_failed_renewals_to_a_request_per_call() -> None:

@@ -296,7 +296,7 @@ def test_a_proxy_that_refuses_is_told_from_a_connection_that_broke(driver: Drive
 
     error, _ = complaint(driver)
 
-    assert "the proxy did not let it pass" in error.reason
+    assert "the proxy refused the connection" in error.reason
 
 
 @every_sender

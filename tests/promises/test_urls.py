@@ -141,7 +141,7 @@ class Caller:
                 session.mount(prefix, self.network.adapter())
             return session
         client = self.driver.library.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False)
-        client._transport._pool._network_backend = self.network
+        client._transport._pool._network_backend = self.network  # noqa: SLF001 - httpx has no public way
         return client
 
     def make_auth(self, **options: Any) -> Any:

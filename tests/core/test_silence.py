@@ -7,17 +7,17 @@ import threading
 
 import pytest
 
-from dolby_auth_plugin._core.hush import hushed
+from dolby_auth_plugin._core.silence import silenced
 
 LOGGER = logging.getLogger("a_library.connection")
 
 
 def test_a_librarys_loggers_say_nothing_meanwhile(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        with hushed("a_library"):
+        with silenced("a_library"):
             LOGGER.error("meanwhile")
             # As when a signal handler sends one of its own.
-            with hushed("a_library"):
+            with silenced("a_library"):
                 LOGGER.error("meanwhile")
             LOGGER.error("meanwhile")
         LOGGER.error("afterwards")
@@ -26,7 +26,7 @@ def test_a_librarys_loggers_say_nothing_meanwhile(caplog: pytest.LogCaptureFixtu
 
 
 def test_other_threads_and_other_loggers_are_heard(caplog: pytest.LogCaptureFixture) -> None:
-    with hushed("a_library"):
+    with silenced("a_library"):
         other = threading.Thread(target=LOGGER.error, args=["another thread"])
         other.start()
         other.join()

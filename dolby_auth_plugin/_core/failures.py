@@ -1,0 +1,148 @@
+"""
+Failures to get any answer, in words. No I/O.
+
+The words come from the operating system, from OpenSSL, or from here. An exception's own text is never shown: it may quote a
+proxy's URL with its password, or hold a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from .errors import Failure, printable
+
+_CHECK_NETWORK = " Check the network, and the proxy settings in the environment."
+_CHECK_CERTIFICATE = " Check the endpoint's certificate and this machine's CA bundle."
+
+
+def no_answer(error: BaseException, *, retryable: bool) -> Failure:
+    """
+    The failure of a token request to which no answer came.
+
+    A certificate that can't be verified is final, whatever *retryable* says: another try meets the same certificate, and is one
+    more chance for an attacker in between.
+    """
+    refused_certificate, words = _system_words(error)
+    if words is None:
+        name = type(error).__name__
+        if "timeout" in name.lower():
+            words = "timed out"
+        elif name == "ProxyError":
+            # All three libraries use this name when a proxy refuses a CONNECT, with 407, 403 or 502.
+            words = "the proxy refused the connection"
+        elif retryable:
+            words = f"the connection was closed, or the answer is not HTTP ({name})"
+        else:
+            words = name
+    words = printable(words)
+    return Failure(
+        f"No answer from the token endpoint: {words}.{_CHECK_CERTIFICATE if refused_certificate else _CHECK_NETWORK}",
+        reason=words,
+        retryable=retryable and not refused_certificate,
+    )
+
+
+def is_network_error(error: BaseException, *packages: str) -> bool:
+    """
+    Whether an exception that has the type of a network error is one.
+
+    A mock's own exception class may derive from a connection error. It belongs to no HTTP library, and nothing caused it.
+    """
+    is_librarys = type(error).__module__.partition(".")[0] in packages
+    return is_librarys or error.__cause__ is not None or error.__context__ is not None
+
+
+def code_error(error: BaseException, what: str, reason: str = "") -> Failure:
+    """
+    The failure of code that raised something that is not a network error: a hook, a mock, a credentials callable.
+
+    Args:
+        error: What was raised. Its type and place are shown, its text is not.
+        what: The code that was called, as the subject of a sentence.
+        reason: A short name for the failure. By default the type and place.
+    """
+    number = _attribute(error, "errno") if isinstance(error, OSError) else None
+    # The system's own words for the number. The exception's words come from the code that raised it.
+    words = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
+    place = f"{printable(type(error).__name__)}{words} {_place(error.__traceback__)}"
+    return Failure(
+        f"{what} raised {place}. This is an error in code: the network is not at fault.", reason=reason or place
+    )
+
+
+def out_of_time(seconds: float) -> Failure:
+    """The failure of a caller that has waited *seconds* for a token."""
+    return Failure(
+        f"No token within {seconds:g} s: the token endpoint did not answer in time.{_CHECK_NETWORK}",
+        reason="timed out",
+        retryable=True,
+    )
+
+
+def expired_on_arrival() -> Failure:
+    """The failure of a fetch that took longer than its token lives."""
+    return Failure(
+        "The token had expired when it arrived: it lives shorter than the token endpoint takes to answer."
+        " Ask for a longer life with expires_in, and check this machine's clock.",
+        reason="expired on arrival",
+        retryable=True,
+    )
+
+
+def cannot_wait() -> Failure:
+    """The failure of a caller that would wait for itself."""
+    return Failure(
+        "No token can be obtained from inside a token request: this call came from a signal handler or a credentials"
+        " callable, in the thread that obtains the token of the same auth object. Call again later, or from another thread.",
+        reason="would wait for itself",
+        retryable=True,
+    )
+
+
+def _place(trace: TracebackType | None) -> str:
+    """The innermost place of a traceback: file name and line."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "(place unknown)"
+    file_name = trace.tb_frame.f_code.co_filename.replace("\\", "/").rpartition("/")[2]
+    return f"({printable(file_name)}, line {trace.tb_lineno})"
+
+
+def _system_words(error: BaseException) -> tuple[bool, str | None]:
+    """Whether a certificate was refused; and the words of OpenSSL or the operating system, the innermost last."""
+    words: str | None = None
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True, f"certificate not accepted: {_attribute(cause, 'verify_message')}"
+        told = _attribute(cause, "strerror") if isinstance(cause, OSError) else None
+        if isinstance(cause, TimeoutError):
+            words = "timed out"
+        elif isinstance(told, str) and told:
+            words = told
+    return False, words
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """*error* and the exceptions that led to it: causes, contexts, and exceptions inside others."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        candidate = waiting.pop(0)
+        if isinstance(candidate, BaseException) and id(candidate) not in seen:
+            seen.add(id(candidate))
+            yield candidate
+            waiting += [candidate.__cause__, candidate.__context__, _attribute(candidate, "reason")]
+            inside = _attribute(candidate, "args")
+            waiting += inside if isinstance(inside, tuple) else ()
+
+
+def _attribute(error: BaseException, name: str) -> Any:
+    try:
+        return getattr(error, name, None)
+    except Exception:  # noqa: BLE001 - a property of an unknown class may raise anything
+        return None

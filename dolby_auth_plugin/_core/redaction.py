@@ -1,0 +1,92 @@
+"""
+The error texts of the token endpoint, without the app secret. No I/O.
+
+A server may echo the request in its error text, in any encoding. So the text is searched for the secret in the forms that URLs,
+forms, HTML, JSON and Python give it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from .credentials import AppCredentials
+from .errors import printable
+
+# Characters of a secret to search for, and of a text to search. More would take long, and a text is cut to much less when it is
+# shown. Dolby.io's secrets have about 43.
+_SEARCHABLE_SECRET, _SEARCHED_TEXT = 256, 8192
+
+# The module `html` has two thousand names, and takes a fifth of the package's import time.
+_HTML_NAMES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+
+# A long unbroken run in an error text may be a secret in another encoding. Error names are shorter.
+_SECRET_LIKE = re.compile(r"[A-Za-z0-9\-._~+/=%]{24,}")
+
+_HIDDEN = "[hidden]"
+
+
+def error_texts(answer: dict[str, Any], credentials: AppCredentials) -> tuple[str, str | None]:
+    """
+    The short name and the explanation of an error, safe to show.
+
+    The members are those of the Communications API (`error_reason`, `error_description`), of RFC 6749 §5.2 (`error`), of the
+    Media API (`title`, `detail`), and others (`message`), in this order. No source says which of them the token endpoint uses.
+    """
+    names = [answer.get(name) for name in ("error_reason", "error", "title")]
+    texts = [answer.get(name) for name in ("error_description", "detail", "message")]
+    name, text = (
+        next((_redacted(value, credentials) for value in values if isinstance(value, str) and value), None)
+        for values in (names, texts)
+    )
+    return name or "", text
+
+
+def basic(credentials: AppCredentials) -> str:
+    """
+    The Basic credentials (RFC 7617 §2, in UTF-8).
+
+    RFC 6749 §2.3.1 asks for percent-encoding first. Dolby.io does not decode it, so it is left out.
+    """
+    return base64.b64encode(f"{credentials.app_key}:{credentials.app_secret}".encode()).decode()
+
+
+def _redacted(text: str, credentials: AppCredentials) -> str:
+    secret = credentials.app_secret
+    text = text[:_SEARCHED_TEXT]
+    if len(secret) <= _SEARCHABLE_SECRET:
+        for form in (secret, basic(credentials), base64.b64encode(secret.encode()).decode()):
+            text = text.replace(form, _HIDDEN)
+        text = _any_form(secret).sub(_HIDDEN, text)
+    elif len(text) > _SEARCHABLE_SECRET:
+        # The text is long enough to hold a secret that is too long to search for.
+        return _HIDDEN
+    return printable(_SECRET_LIKE.sub(_HIDDEN, text))
+
+
+def _any_form(secret: str) -> re.Pattern[str]:
+    """*secret*, each of its characters in any of its forms."""
+    # Atomic groups: where two forms overlap, as those of a backslash do, backtracking could take for ever.
+    return re.compile("".join(f"(?>{'|'.join(map(re.escape, _forms(char)))})" for char in secret), re.IGNORECASE)
+
+
+def _forms(char: str) -> list[str]:
+    forms = {
+        char,
+        quote(char, safe=""),
+        quote_plus(char),
+        quote(quote(char, safe=""), safe=""),
+        _HTML_NAMES.get(char, char),
+        f"&#{ord(char)};",
+        f"&#x{ord(char):x};",
+        json.dumps(char)[1:-1],
+        ascii(char)[1:-1],
+        # UTF-8 read as Latin-1: for Basic credentials a common mistake.
+        char.encode().decode("latin-1"),
+    }
+    if not char.isalnum():
+        forms.add(f"\\{char}")
+    return sorted(forms, key=len, reverse=True)

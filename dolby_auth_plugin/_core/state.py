@@ -1,0 +1,316 @@
+"""
+Decides what a caller gets, and when a token is fetched.
+
+`TokenState` is pure: no lock, thread, clock, log, warning or I/O is in this module. `TokenSource` holds the lock, passes the
+time, and runs the fetches that the state begins. So a test can walk through every order of events.
+
+The life of a token, on two clocks:
+
+    issued ─────────────────── renewal opens ─────────────── expired
+             fresh:                           good:                      callers wait
+             handed out by                    handed out; one renewal    for a fetch
+             `ready`, without a lock          runs and nobody waits
+
+A host that answers 401 *refuses* the token. The token is then marked, not dropped: a request to that host waits for the
+replacement, and other hosts get the token until the replacement is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from .credentials import AppCredentials
+from .errors import Failure
+from .failures import expired_on_arrival, out_of_time
+from .refusals import Allowance
+from .scope import missing
+from .token import AccessToken, Instant
+
+# Seconds for which a failure is given to callers without another fetch. The endpoint can make it longer (`Retry-After`), up to
+# the second number.
+FAILURE_MEMORY, FAILURE_MEMORY_MAX = 3.0, 10.0
+
+# The pause after a failed renewal starts with the failure's own memory, and doubles at most so many times.
+_PAUSE_DOUBLINGS = 4
+
+_NO_HOSTS: frozenset[str] = frozenset()
+
+# A token, and when its renewal opens: monotonic and wall clock.
+Ready: TypeAlias = tuple[AccessToken | None, float, float]
+_NOTHING_READY: Ready = (None, float("-inf"), float("-inf"))
+
+
+class Fetch:
+    """
+    One fetch of a token, and the callers that wait for its end.
+
+    It needs no lock. A caller registers in `waiters` and then looks at `ended`; the end is recorded before anyone is
+    woken. So no caller misses it.
+
+    Attributes:
+        deadline: The monotonic time at which callers give it up.
+        is_renewal: It replaces a token that is still good, so no caller waited for it when it began.
+        is_discarded: `invalidate` was called: its callers get the outcome, and nothing of it is kept.
+        credentials: The credentials it uses, once known.
+        ended: Set after `outcome`, never before.
+        outcome: A token, a failure, or None: then its callers ask again.
+        waiters: Functions to call at the end, in no order.
+        runner: The thread that is to start it, then the one that runs it; None until a thread takes it.
+    """
+
+    __slots__ = ("credentials", "deadline", "ended", "is_discarded", "is_renewal", "outcome", "runner", "waiters")
+
+    def __init__(self, deadline: float, *, is_renewal: bool) -> None:
+        self.deadline = deadline
+        self.is_renewal = is_renewal
+        self.is_discarded = False
+        self.credentials: AppCredentials | None = None
+        self.ended = False
+        self.outcome: AccessToken | Failure | None = None
+        # A dict removes one of ten thousand waiters at once.
+        self.waiters: dict[Callable[[], None], None] = {}
+        self.runner: int | None = None
+
+
+class TokenState:
+    """
+    All that an auth object knows of its token. Its user holds a lock around every method.
+
+    Args:
+        scope: The scopes asked for.
+        timeout: Seconds that a fetch may take.
+        asks_credentials: A callable gives the credentials, so they may change from fetch to fetch.
+    """
+
+    __slots__ = (
+        "_allowance",
+        "_asks_credentials",
+        "_failed_credentials",
+        "_failed_renewals",
+        "_failure",
+        "_failure_until",
+        "_is_charged",
+        "_next_renewal",
+        "_refused_by",
+        "_scope",
+        "_scope_reported",
+        "_timeout",
+        "_unreported",
+        "fetch",
+        "ready",
+        "token",
+    )
+
+    def __init__(self, scope: tuple[str, ...], timeout: float, *, asks_credentials: bool) -> None:
+        self._scope = scope
+        self._timeout = timeout
+        self._asks_credentials = asks_credentials
+        self.token: AccessToken | None = None
+        # The token while it can be handed out without a decision: no host refused it, and no warning waits.
+        self.ready = _NOTHING_READY
+        # The fetch that runs, or that a caller is about to start. There is never a second one.
+        self.fetch: Fetch | None = None
+        # The hosts that refused the present token, and whether the allowance was charged for it.
+        self._refused_by = _NO_HOSTS
+        self._is_charged = False
+        self._allowance = Allowance()
+        # The last failure, and the credentials that failed.
+        self._failure: Failure | None = None
+        self._failure_until = 0.0
+        self._failed_credentials: AppCredentials | None = None
+        # The monotonic time before which no renewal begins, and how many failed in a row.
+        self._next_renewal = float("-inf")
+        self._failed_renewals = 0
+        # Scopes that were not granted. They are reported once in the life of an auth object.
+        self._unreported: tuple[str, ...] = ()
+        self._scope_reported = False
+
+    # A caller needs a token
+
+    def decide(self, host: str | None, joined: Fetch | None, now: Instant) -> AccessToken | Failure | Fetch:
+        """
+        The token that a caller gets, the failure it gets, or the fetch that it waits for.
+
+        Args:
+            host: The `host:port` that the token is for. None: the caller does not say, and takes only a token that no host
+                refused.
+            joined: The fetch that this caller has waited for.
+            now: The present time.
+        """
+        outcome = self._from_joined(joined, now)
+        if outcome is not None:
+            return outcome
+        token = self.token
+        if token is not None and self.is_good_for(host, now):
+            if not token.is_fresh(now) and self.fetch is None and now.monotonic >= self._next_renewal:
+                self._begin(now, is_renewal=True)
+            return token
+        if self.fetch is not None:
+            return self.fetch
+        failure = self._remembered(now)
+        # A callable may give other credentials by now. Only a fetch can ask it.
+        if failure is not None and (self._failed_credentials is None or not self._asks_credentials):
+            return failure
+        return self._begin(now, is_renewal=False)
+
+    def is_good_for(self, host: str | None, now: Instant) -> bool:
+        """Whether the token may be sent to *host*: it has not expired, and the host has not refused it."""
+        token = self.token
+        if token is None or not token.is_good(now):
+            return False
+        return not self._refused_by if host is None else host not in self._refused_by
+
+    def take_unreported_scopes(self) -> tuple[str, ...]:
+        """The scopes that were asked for and not granted. Only one caller gets them, to warn of them."""
+        unreported, self._unreported = self._unreported, ()
+        if unreported:
+            self._scope_reported = True
+            self._update_ready()
+        return unreported
+
+    def _from_joined(self, joined: Fetch | None, now: Instant) -> AccessToken | Failure | None:
+        """The outcome of a fetch that is for the callers that waited, and for nobody else."""
+        if joined is None or joined.outcome is None:
+            return None
+        if isinstance(joined.outcome, Failure):
+            return joined.outcome
+        # Otherwise the token is the present one, or newer news has come: decide anew.
+        return joined.outcome if joined.is_discarded and joined.outcome.is_good(now) else None
+
+    def _begin(self, now: Instant, *, is_renewal: bool) -> Fetch:
+        self.fetch = Fetch(now.monotonic + self._timeout, is_renewal=is_renewal)
+        return self.fetch
+
+    # A fetch goes on, and ends
+
+    def use_credentials(self, fetch: Fetch, credentials: AppCredentials, now: Instant) -> Failure | None:
+        """
+        Note the credentials of *fetch*, before it asks the endpoint.
+
+        Returns:
+            The failure with which it ends at once: the same credentials have just failed.
+        """
+        failure = self._remembered(now)
+        if failure is not None and not fetch.is_renewal and credentials == self._failed_credentials:
+            return failure
+        fetch.credentials = credentials
+        return None
+
+    def settle(self, fetch: Fetch, outcome: AccessToken | Failure | None, now: Instant) -> None:
+        """
+        Record how *fetch* ended. The caller then wakes the waiters.
+
+        Args:
+            fetch: If it has ended already, an overdue fetch, the outcome is dropped.
+            outcome: A new token; the present token, if it stays; a failure; None if the fetch was given up.
+            now: The present time.
+        """
+        if fetch.ended:
+            return
+        if isinstance(outcome, AccessToken) and not outcome.is_good(now):
+            outcome = expired_on_arrival()
+        if not fetch.is_discarded:
+            if isinstance(outcome, AccessToken):
+                self._keep(outcome)
+            elif outcome is not None:
+                self._remember(outcome, fetch, now)
+        # In this order, a KeyboardInterrupt in between leaves no ended fetch that callers would join.
+        if self.fetch is fetch:
+            self.forget_fetch()
+        fetch.outcome = outcome
+        fetch.ended = True
+
+    def end_overdue(self, now: Instant) -> Fetch | None:
+        """
+        End the fetch whose deadline has passed, and return it. A token that still arrives is dropped.
+
+        Callers that waited for a renewal ask again: it may have slept in a frozen process, and failed nobody. All callers of
+        another fetch get the same failure.
+        """
+        fetch = self.fetch
+        if fetch is None or now.monotonic < fetch.deadline:
+            return None
+        if fetch.is_renewal:
+            self.postpone_renewal(now)
+            self.settle(fetch, None, now)
+        else:
+            self.settle(fetch, out_of_time(self._timeout), now)
+        return fetch
+
+    def postpone_renewal(self, now: Instant, pause: float = FAILURE_MEMORY) -> None:
+        """Begin no renewal for *pause* seconds; longer after each further failure."""
+        self._next_renewal = now.monotonic + pause * 2 ** min(self._failed_renewals, _PAUSE_DOUBLINGS)
+        self._failed_renewals += 1
+
+    def forget_fetch(self) -> None:
+        """No fetch runs: it has ended, or this is a forked child, which has no thread of it."""
+        self.fetch = None
+        if not self._is_charged:
+            # The allowance was used up, and hosts were told to wait for this fetch. Without a new token, they get the old one.
+            self._refused_by = _NO_HOSTS
+            self._update_ready()
+
+    def _keep(self, token: AccessToken) -> None:
+        if token is not self.token and token.scope is not None and not self._scope_reported:
+            self._unreported = tuple(missing(self._scope, token.scope))
+        self.token = token
+        self._refused_by = _NO_HOSTS
+        self._is_charged = False
+        self._forget_failures()
+        self._update_ready()
+
+    def _remember(self, failure: Failure, fetch: Fetch, now: Instant) -> None:
+        if failure is self._remembered(now):
+            # The failure came from memory. Do not extend how long it is remembered.
+            return
+        memory = min(max(FAILURE_MEMORY, failure.retry_after or 0), FAILURE_MEMORY_MAX)
+        self._failure, self._failure_until = failure, now.monotonic + memory
+        self._failed_credentials = fetch.credentials
+        if fetch.is_renewal:
+            self.postpone_renewal(now, memory)
+
+    def _remembered(self, now: Instant) -> Failure | None:
+        return self._failure if now.monotonic < self._failure_until else None
+
+    def _forget_failures(self) -> None:
+        self._failure = self._failed_credentials = None
+        self._next_renewal = float("-inf")
+        self._failed_renewals = 0
+
+    # A host refuses a token, or a user drops it
+
+    def refuse(self, fingerprint: int, host: str, now: Instant) -> bool:
+        """
+        Note that *host* answered 401 to the token with this fingerprint.
+
+        Returns:
+            Whether the request can be sent again: with a token that has replaced this one, or will. False: the allowance is
+            used up, and the token stays.
+        """
+        if self.token is None or self.token.fingerprint != fingerprint:
+            # An earlier token. The present one must not suffer for it.
+            return True
+        if not self._is_charged:
+            self._is_charged = self._allowance.spend(now.monotonic)
+            if not self._is_charged and self.fetch is None:
+                return False
+        self._refused_by |= {host}
+        self._update_ready()
+        return True
+
+    def invalidate(self) -> None:
+        """Forget the token and any failure. A fetch that runs serves its callers, and nothing of it is kept."""
+        self.token = None
+        self._refused_by = _NO_HOSTS
+        self._is_charged = False
+        self._forget_failures()
+        self._update_ready()
+        if self.fetch is not None:
+            self.fetch.is_discarded = True
+
+    def _update_ready(self) -> None:
+        if self.token is None or self._refused_by or self._unreported:
+            self.ready = _NOTHING_READY
+        else:
+            self.ready = (self.token, *self.token.renew_at)

@@ -1,0 +1,117 @@
+"""
+What has to be done before httpx or httpx2 can send a refused request again: its body, its cookies, the body of the refusal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, suppress
+from typing import Any
+
+# Bytes and seconds for reading the body of a refused response, see `RefusedBody`.
+_BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0
+
+
+def can_be_sent_again(library: Any, request: Any) -> bool:
+    """Whether the body of *request* can be sent once more."""
+    stream = request.stream
+    if isinstance(stream, library.ByteStream):
+        return True
+    # The class of a multipart body has no public name. The library rewinds each file to its start, if the file can do that. A file
+    # that has another size by then would break the protocol.
+    multipart = type(library.Request("POST", request.url, files={"a": b""}).stream)
+    return (
+        isinstance(stream, multipart)
+        and all(_rewound(getattr(field, "file", b"")) for field in stream.fields)
+        and stream.get_headers().get("Content-Length") == request.headers.get("Content-Length")
+    )
+
+
+def take_cookies(library: Any, request: Any, response: Any) -> None:
+    """Have *request* send the cookies that came with the refusal."""
+    cookies = library.Cookies()
+    # `response.cookies` would stay on the response, which could not be pickled any more.
+    cookies.extract_cookies(response)
+    if not cookies:
+        return
+    probe = library.Request("GET", request.url)
+    cookies.set_cookie_header(probe)
+    pairs = "; ".join(filter(None, (request.headers.get("Cookie"), probe.headers.get("Cookie")))).split("; ")
+    # Of two cookies with one name, the later one counts: that of the refusal.
+    request.headers["Cookie"] = "; ".join({pair.partition("=")[0]: pair for pair in pairs}.values())
+
+
+class RefusedBody:
+    """
+    The body of a refused response. The client reads it whole before it sends the retry.
+
+    It may be broken or endless. None of that may prevent the retry: it just ends. A body that can't be decoded counts as
+    empty, because the client would raise an error for it.
+    """
+
+    _library: Any
+
+    def __init__(self, response: Any) -> None:
+        self._headers = response.headers
+        self._stream = response.stream
+        self._until = time.monotonic() + _BODY_SECONDS
+
+    @property
+    def elapsed(self) -> Any:
+        # httpx2 keeps a response's `elapsed` here.
+        return self._stream.elapsed
+
+    def __iter__(self) -> Iterator[bytes]:
+        body = bytearray()
+        with suppress(Exception):
+            for chunk in self._stream:
+                body += chunk
+                if self._is_enough(body):
+                    break
+        yield self._decodable(bytes(body))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body = bytearray()
+        with suppress(Exception):
+            async with aclosing(aiter(self._stream)) as stream:
+                async for chunk in stream:
+                    body += chunk
+                    if self._is_enough(body):
+                        # Close the connection, and go on: the library's own generators then end by themselves. A `break` here
+                        # would leave them suspended, and trio warns of that.
+                        await self._stream.aclose()
+                    if len(body) > 4 * _BODY_BYTES:
+                        break
+        yield self._decodable(bytes(body))
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self._stream.close()
+
+    async def aclose(self) -> None:
+        with suppress(Exception):
+            await self._stream.aclose()
+
+    def _is_enough(self, body: bytearray) -> bool:
+        return len(body) > _BODY_BYTES or time.monotonic() > self._until
+
+    def _decodable(self, body: bytes) -> bytes:
+        try:
+            self._library.Response(401, headers=self._headers, content=body)
+        except self._library.DecodingError:
+            return b""
+        return body
+
+
+def _rewound(file: Any) -> bool:
+    if isinstance(file, str | bytes):
+        return True
+    try:
+        if not file.seekable():
+            return False
+        # Some files don't go where `seek` sends them.
+        file.seek(0)
+        return bool(file.tell() == 0)
+    except Exception:  # noqa: BLE001 - an incomplete or closed file; a file of the user's may raise anything
+        return False

@@ -1,0 +1,84 @@
+"""
+What has to be done before requests can send a refused request again: its body, its connection, its cookies.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+import urllib3
+from requests.cookies import extract_cookies_to_jar
+from requests.structures import CaseInsensitiveDict
+from requests.utils import rewind_body, super_len
+
+# Bytes and seconds for reading the body of a refused response. Then its connection can be used again, and the body can be read in
+# `history`. Beyond that the connection is closed.
+_BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0
+
+
+def rewind(request: requests.PreparedRequest) -> bool:
+    """Whether the body can be sent once more. If so, it stands where it stood the first time."""
+    body: Any = request.body
+    if body is None or isinstance(body, str | bytes | bytearray | memoryview):
+        return True
+    try:
+        rewind_body(request)
+        # Some files don't go where `seek` sends them. A file of another size would leave the server waiting for the rest, or would be
+        # read as two requests.
+        moved: bool = body.tell() == request._body_position  # noqa: SLF001 - requests keeps it nowhere else
+        length = request.headers.get("Content-Length")
+        return moved and (length is None or int(length) == super_len(body))
+    except Exception:  # noqa: BLE001 - a generator, a pipe, a closed file; a file of the user's may raise anything
+        # Sent again, it would make an empty or a hanging request.
+        return False
+
+
+def read_body(response: requests.Response) -> None:
+    """
+    Read the body of a refused response, as far as that is quickly done.
+
+    The body may be broken, endless, or never come. None of that may prevent the retry.
+    """
+    chunks: list[bytes] = []
+    raw = response.raw
+    if isinstance(raw, urllib3.BaseHTTPResponse):
+        until = time.monotonic() + _BODY_SECONDS
+        size = 0
+        try:
+            # `read1` returns what has arrived. `read(n)` would wait for n bytes.
+            while chunk := raw.read1(_BODY_BYTES, decode_content=True):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > _BODY_BYTES or time.monotonic() > until:
+                    raw.close()
+                    break
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            raw.close()
+        response._content = b"".join(chunks)  # noqa: SLF001 - where requests keeps a body that it has read
+        response._content_consumed = True  # noqa: SLF001 - as above
+
+
+def take_cookies(request: requests.PreparedRequest, response: requests.Response) -> None:
+    """Have *request* send the cookies that came with the refusal, as after a redirect."""
+    jar: Any = request._cookies  # noqa: SLF001 - requests keeps the jar nowhere else
+    if not response.cookies or jar is None:
+        return
+    probe = request.copy()
+    probe.headers.pop("Cookie", None)
+    probe.prepare_cookies(jar)
+    if probe.headers.get("Cookie") == request.headers.get("Cookie"):
+        # The header comes from the jar. The jar could not rebuild a header that the user wrote.
+        extract_cookies_to_jar(jar, request, response.raw)
+        request.headers.pop("Cookie", None)
+        request.prepare_cookies(jar)
+
+
+def without_secrets(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """A copy for an error to carry: without credentials, body and hooks."""
+    copy = requests.PreparedRequest()
+    copy.method, copy.url = request.method, request.url
+    copy.headers = CaseInsensitiveDict(request.headers)
+    copy.headers.pop("Authorization", None)
+    return copy
