@@ -1,4 +1,4 @@
-"""The project's checks: `nox` runs them all, `nox -s lint` one."""
+"""The checks of the project. `nox` runs all of them, `nox -s lint` runs one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import nox
 
 nox.options.error_on_missing_interpreters = False
 
-# An extra, and what works with it alone.
+# For each extra, a statement that must work if only this extra is installed.
 EXTRAS = {
     "requests": "import dolby_auth_plugin; dolby_auth_plugin.DolbyAuth('key', 'secret')",
     "httpx": "from dolby_auth_plugin.httpx import DolbyAuth; DolbyAuth('key', 'secret')",
@@ -23,7 +23,7 @@ EXTRAS = {
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff's rules and format."""
+    """Check the rules and the format with ruff."""
     session.install("-e", ".[dev]")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -31,14 +31,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy, strict, of the package, its tests and its public API."""
+    """Check the types of the package, the tests and the benchmarks with mypy (strict)."""
     session.install("-e", ".[dev]")
     session.run("mypy")
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def tests(session: nox.Session) -> None:
-    """The suite, against the checkout, on every Python found."""
+    """Run the tests on the checkout, with every supported Python that is installed."""
     session.install("-e", ".[test]")
     session.run("coverage", "run", "-m", "pytest", "-n", "0", *session.posargs)
     session.run("coverage", "report")
@@ -46,24 +46,24 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def instructions(session: nox.Session) -> None:
-    """The hot path's instruction counts against the recorded ones, where valgrind is found."""
+    """Compare the instruction counts of the hot path with the record, if valgrind is installed."""
     session.install("-e", ".", "-r", "benchmarks/hosts.txt")
     session.run("python", "-m", "benchmarks.instructions", *session.posargs)
 
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Known vulnerabilities in what the package brings along, where a registry answers."""
+    """Check the dependencies for known vulnerabilities, if a registry answers."""
     session.install("-e", ".[all]", "pip-audit")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "audit.json"
-        # 1 is for vulnerabilities found, and for a registry that does not answer: the report tells which.
+        # pip-audit exits with 1 for vulnerabilities and also if no registry answers. Only the report shows which.
         command = ("pip-audit", "--skip-editable", "--progress-spinner=off", "--format=json", "--output", str(report))
         session.run(*command, success_codes=[0, 1])
         text = report.read_text() if report.exists() else ""
     if not text:
         session.skip("no registry answered: not audited")
-    # What the virtual environment itself is made of is no business of the package's users.
+    # Ignore the tools of the virtual environment. They are not dependencies of the package.
     found = {
         package["name"]: [known["id"] for known in package["vulns"]]
         for package in json.loads(text)["dependencies"]
@@ -75,7 +75,7 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build both distributions, and try the wheel with each extra alone."""
+    """Build the sdist and the wheel, and test the wheel with each extra alone."""
     session.install("build", "twine")
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
@@ -88,14 +88,14 @@ def wheel(session: nox.Session) -> None:
             python = str(venv / ("Scripts" if sys.platform == "win32" else "bin") / "python")
             requirement = f"dolby-auth-plugin[{extra}] @ {Path(wheel_file).as_uri()}" if extra else wheel_file
             session.run(python, "-m", "pip", "install", "--quiet", requirement, external=True)
-            # Away from the checkout, so that it is the wheel that is imported.
+            # Leave the checkout. Otherwise Python would import it instead of the wheel.
             session.chdir(folder)
             session.run(python, "-W", "error", "-c", f"import dolby_auth_plugin; {statement}", external=True)
             for missing in {"requests", "httpx", "httpx2"} - {extra}:
                 session.run(python, "-c", MISSING.format(host=missing), external=True)
 
 
-# Run where a host is not installed: its adapter names the extra.
+# Runs where an HTTP library is not installed. The error of its adapter must name the extra.
 MISSING = """
 try:
     import dolby_auth_plugin.{host}

@@ -1,1 +1,1 @@
-"""What authorizing a request costs with this package, and with others: times, memory, and what the server sees."""
+"""Compares this package with others: time, memory, and the requests that the server receives."""

@@ -1,8 +1,8 @@
 """
-How the library does against what a user would take instead: `python -m benchmarks`, from the project's root.
+Compare the library with its alternatives: `python -m benchmarks`, from the root of the project.
 
-All is measured in one run, prints as tables, and goes into `docs/` as JSON, as plots, and as the tables of
-`docs/performance.md`. A part of it is printed only: `python -m benchmarks rollover herd`.
+A full run prints tables and writes the results into `docs/`: JSON, plots, and the tables of `docs/performance.md`.
+A partial run only prints: `python -m benchmarks rollover herd`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .subjects import OURS, SUBJECTS, subjects
 
 DOCS = Path(__file__).parent.parent / "docs"
 
-# Seconds after which a peer counts as hung.
+# A measurement that takes more seconds than this counts as hung.
 PATIENCE = 240
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("scenario", nargs="*", help="only these: " + " ".join(each.measure for each in SCENARIOS))
-    parser.add_argument("--library", action="append", help="only these: requests, httpx, httpx2")
+    parser.add_argument("scenario", nargs="*", help="run only these: " + " ".join(each.measure for each in SCENARIOS))
+    parser.add_argument("--library", action="append", help="run only these: requests, httpx, httpx2")
     chosen = parser.parse_args()
     console = Console()
     run = {"environment": environment(), "results": {}}
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def measured(scenario: Scenario, way: Way) -> dict[str, Result]:
-    """The results of a scenario for one host library, by subject."""
+    """The results of a scenario for one HTTP library, by subject."""
     names = [each.name for each in subjects(*way) if each.name not in scenario.without]
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         if scenario.together:
@@ -81,14 +81,14 @@ def _middle(scenario: Scenario, way: Way, name: str, server: Server, folder: Pat
 
 
 def in_a_process(scenario: Scenario, way: Way, subject: str | None, server: Server, folder: Path) -> dict[str, Any]:
-    """What a process of its own found; where it failed or hung, how."""
+    """The result of a measurement in a separate process. If it failed or hung: `{"error": reason}`."""
     job = {
         "measure": scenario.measure,
         "library": way[0],
         "is_async": way[1],
         "subject": subject,
         "url": server.url,
-        # Over TLS the making of a context, too, can hold up an event loop.
+        # With TLS, because creating a TLS context can also block an event loop.
         "token_url": server.https_token_url if scenario.measure == "lag" else server.token_url,
     }
     try:
@@ -111,7 +111,7 @@ def in_a_process(scenario: Scenario, way: Way, subject: str | None, server: Serv
 
 
 def environment() -> dict[str, Any]:
-    """What a figure depends on, as far as it can be told."""
+    """The date, machine and versions, on which the results depend."""
     of_peers = {each.distribution.lower() for each in SUBJECTS if each.distribution and each.name != OURS}
     return {
         "date": time.strftime("%Y-%m-%d"),

@@ -1,4 +1,4 @@
-"""Many callers of one subject: threads where it is sync, tasks of one event loop where it is not."""
+"""Many callers of one subject: threads for a sync subject, tasks of one event loop for an async one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .subjects import Subject, Target
 
 @dataclass(slots=True)
 class Call:
-    """One call as its caller sees it."""
+    """The result of one call."""
 
-    # Seconds by `time.perf_counter`, and how long it took.
+    # The start by `time.perf_counter`, and the duration. Both in seconds.
     began: float
     took: float
-    # The status, or the name of what was raised.
+    # The status, or the name of the exception.
     outcome: int | str
 
 
 def crowd_of(subject: Subject, target: Target) -> Threads | Tasks:
-    """The crowd that fits the subject."""
+    """Threads or tasks, depending on the subject."""
     return Tasks(subject, target) if subject.is_async else Threads(subject, target)
 
 
@@ -37,16 +37,16 @@ class Threads:
         self._running: list[Future[list[Call]]] = []
 
     def warm(self) -> None:
-        """Have a token."""
+        """Obtain a token."""
         self._client.warm()
 
     def send(self, method: str, url: str, **body: Any) -> tuple[int, bytes]:
-        """One call, with a body or none."""
+        """Send one call, with or without a body."""
         answer: tuple[int, bytes] = self._client.send(method, url, **body)
         return answer
 
     def herd(self, url: str, callers: int) -> list[Call]:
-        """One call from each of *callers* that start together."""
+        """Send one call from each of *callers*. All start together."""
         gate = threading.Barrier(callers)
 
         def one() -> Call:
@@ -57,7 +57,7 @@ class Threads:
             return [future.result() for future in [pool.submit(one) for _ in range(callers)]]
 
     def share(self, url: str, callers: int, calls: int) -> list[Call]:
-        """*calls* calls, in equal parts from *callers*, without a pause."""
+        """Send *calls* calls without pauses, spread evenly over *callers*."""
 
         def part() -> list[Call]:
             return [self._call(url) for _ in range(calls // callers)]
@@ -66,7 +66,7 @@ class Threads:
             return [call for future in [pool.submit(part) for _ in range(callers)] for call in future.result()]
 
     def start(self, url: str, callers: int, pause: float) -> None:
-        """From now on *callers* call again and again, with pauses of *pause* seconds on average."""
+        """Start *callers* that call until `stop`, with pauses of *pause* seconds on average."""
         chances = [random.Random(number) for number in range(callers)]
 
         def again_and_again(chance: random.Random) -> list[Call]:
@@ -80,7 +80,7 @@ class Threads:
         pool.shutdown(wait=False)
 
     def stop(self) -> list[Call]:
-        """End what was started; gives its calls in the order in which they began."""
+        """Stop the callers. Returns their calls, sorted by start."""
         self._over.set()
         return _in_order(future.result() for future in self._running)
 
@@ -91,7 +91,7 @@ class Threads:
         began = time.perf_counter()
         try:
             outcome: int | str = self._client.send("GET", url)[0]
-        except Exception as error:  # what a peer raises is one of the results
+        except Exception as error:  # an exception of a peer is a result
             outcome = type(error).__name__
         return Call(began, time.perf_counter() - began, outcome)
 
@@ -106,20 +106,20 @@ class Tasks:
         self._client: Any = self._wait_for(self._made(subject, target))
 
     def warm(self) -> None:
-        """Have a token."""
+        """Obtain a token."""
         self._wait_for(self._client.warm())
 
     def send(self, method: str, url: str, **body: Any) -> tuple[int, bytes]:
-        """One call, with a body or none."""
+        """Send one call, with or without a body."""
         answer: tuple[int, bytes] = self._wait_for(self._client.send(method, url, **body))
         return answer
 
     def herd(self, url: str, callers: int) -> list[Call]:
-        """One call from each of *callers* that start together."""
+        """Send one call from each of *callers*. All start together."""
         return self.share(url, callers, callers)
 
     def share(self, url: str, callers: int, calls: int) -> list[Call]:
-        """*calls* calls, in equal parts from *callers*, without a pause."""
+        """Send *calls* calls without pauses, spread evenly over *callers*."""
 
         async def part() -> list[Call]:
             return [await self._call(url) for _ in range(calls // callers)]
@@ -130,7 +130,7 @@ class Tasks:
         return [call for part in self._wait_for(all_parts()) for call in part]
 
     def start(self, url: str, callers: int, pause: float) -> None:
-        """From now on *callers* call again and again, with pauses of *pause* seconds on average."""
+        """Start *callers* that call until `stop`, with pauses of *pause* seconds on average."""
 
         async def again_and_again(chance: random.Random) -> list[Call]:
             calls = []
@@ -146,18 +146,18 @@ class Tasks:
         self._running = asyncio.run_coroutine_threadsafe(all_of_them(), self._loop)
 
     def stop(self) -> list[Call]:
-        """End what was started; gives its calls in the order in which they began."""
+        """Stop the callers. Returns their calls, sorted by start."""
         assert self._running is not None
         self._over = True
         return _in_order(self._running.result())
 
     async def asend(self, method: str, url: str) -> tuple[int, bytes]:
-        """One call, from a task of this loop."""
+        """Send one call. Must run in a task of this event loop."""
         answer: tuple[int, bytes] = await self._client.send(method, url)
         return answer
 
     def run(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Have *work* done on the event loop."""
+        """Run *work* on the event loop."""
         return self._wait_for(work())
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ class Tasks:
         began = time.perf_counter()
         try:
             outcome: int | str = (await self._client.send("GET", url))[0]
-        except Exception as error:  # what a peer raises is one of the results
+        except Exception as error:  # an exception of a peer is a result
             outcome = type(error).__name__
         return Call(began, time.perf_counter() - began, outcome)
 

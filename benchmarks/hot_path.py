@@ -1,10 +1,11 @@
 """
-The hot path, for valgrind to watch: what auth costs one request with a fresh token, over and over.
+The hot path, for counting with valgrind: repeats the auth step of a request with a fresh token.
 
     python -m benchmarks.hot_path "httpx async" ours
     python -m benchmarks.hot_path "httpx async" "constant header"
 
-A process imports one library and steps one way, as the interpreter specialises code for what it has met.
+Each process imports one library and runs one kind of step. The interpreter specialises code for what it runs, so
+several kinds in one process would change the counts.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from collections.abc import Callable
 from .senders import Target
 from .subjects import subjects
 
-# Steps for the interpreter to specialise what it will, and steps counted: so many that what surrounds them is nothing.
+# The warm-up lets the interpreter specialise the code. The counted steps are many, so that the code around them does
+# not matter.
 WARM_UP, COUNTED = 1_000, 1_000
 
-# A library, and whether its async side.
+# The library, and whether it is used asynchronously.
 WAYS = {
     "requests": ("requests", False),
     "httpx": ("httpx", False),
@@ -47,11 +49,11 @@ def main(way: str, name: str) -> None:
     if is_async:
         asyncio.run(warmed)
     step = client.step("https://api.dolby.com/media/jobs")
-    # The token's fetch had a thread.
+    # Wait for the thread that fetched the token.
     for thread in set(threading.enumerate()) - {threading.current_thread()}:
         thread.join()
     run(step, WARM_UP)
-    # Marks, of no effect: at each of them callgrind begins a new count.
+    # These calls have no effect, but callgrind starts a new count at each of them (see `--dump-before`).
     os.getppid()
     run(step, COUNTED)
     os.getppid()

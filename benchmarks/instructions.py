@@ -1,11 +1,11 @@
 """
-Guards the hot path by its instruction counts, which a busy machine does not change as it does times.
+Checks the instruction counts of the hot path. Unlike times, they do not depend on the load of the machine.
 
-    python -m benchmarks.instructions             # fails where a count is 3 % off the recorded one
-    python -m benchmarks.instructions --record    # what is counted here is the record from now on
+    python -m benchmarks.instructions             # fails if a count differs by more than 3 % from the record
+    python -m benchmarks.instructions --record    # stores the new counts as the record
 
-valgrind's callgrind counts. Each count is compared only where it means the same: with the build of Python and the
-host libraries (benchmarks/hosts.txt) of the record.
+callgrind (valgrind) counts the instructions. The counts are compared only if the Python build and the HTTP libraries
+(benchmarks/hosts.txt) are those of the record.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from .subjects import CONSTANT_HEADER, OURS
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).with_suffix(".json")
 
-# Of the recorded count. The same code's counts have stayed within 0.3 % of each other.
+# The allowed difference from the record. The counts of unchanged code differed by at most 0.3 %.
 TOLERANCE = 0.03
 
-# Of a constant header's recorded count, in which nothing is ours and which has stayed within 0.4 %. Further off, it is
-# that of another build of Python, of the same name: another compiler's options change every count by much more than 3 %.
+# The allowed difference of the constant header, which runs no code of this library and differed by at most 0.4 %. A
+# larger difference means another build of the same Python version: compiler options change every count by far more
+# than 3 %.
 SAME_BUILD = 0.01
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Instructions per step of each way, with our auth and with one that sets a constant header."""
+    """Instructions per step for each library, with this library's auth and with a constant header."""
 
     made_with: dict[str, str]
     ours: dict[str, int]
@@ -49,7 +50,7 @@ class Counts:
 
 
 def made_with() -> dict[str, str]:
-    """What the counts depend on besides the code."""
+    """The versions on which the counts depend, besides the code."""
     python = (platform.python_implementation(), platform.python_version(), platform.python_compiler())
     return {
         "python": " ".join((*python, platform.machine())),
@@ -58,11 +59,11 @@ def made_with() -> dict[str, str]:
 
 
 def count(way: str, name: str) -> int:
-    """Instructions per step, counted by callgrind in a process of its own."""
+    """Instructions per step, counted by callgrind in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         callgrind = ("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={out}", "--dump-before=getppid")
-        # Nothing of the caller's environment but what Python may need to start: it would move things about in memory.
+        # Only pass on what Python needs to start. Other environment variables would change the memory layout.
         needed = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
         child = subprocess.run(
             [*callgrind, sys.executable, "-m", "benchmarks.hot_path", way, name],
@@ -72,10 +73,10 @@ def count(way: str, name: str) -> int:
             text=True,
             check=False,
         )
-        # The first count ends where the steps begin, the second where they end.
+        # The first dump is written before the steps, the second after them.
         steps = out.with_name("out.2")
         if child.returncode or not steps.exists():
-            raise SystemExit(f"{way}, {name}: exit status {child.returncode}, and no count\n{child.stderr}")
+            raise SystemExit(f"{way}, {name}: exit status {child.returncode}, and no result\n{child.stderr}")
         [total] = re.findall(r"^totals: (\d+)$", steps.read_text(), re.MULTILINE)
         return round(int(total) / COUNTED)
 
@@ -89,21 +90,21 @@ def count_all() -> Counts:
 
 
 def why_incomparable(record: Counts, now: Counts) -> str | None:
-    """The reason why counts can't be compared, or None."""
+    """The reason why the counts cannot be compared, or None."""
     for name, here in now.made_with.items():
         if here != record.made_with[name]:
-            return f"the record is of {name} {record.made_with[name]}, this is {here}"
+            return f"the record is for {name} {record.made_with[name]}, this is {here}"
     for way, counted in now.constant.items():
         if abs(counted / record.constant[way] - 1) > SAME_BUILD:
             return (
-                f"the record is of another build of {record.made_with['python']}, or of other steps: a constant header"
-                f" with {way} takes {record.constant[way]:,} instructions there, {counted:,} here"
+                f"the record is for another build of {record.made_with['python']}, or for other steps: with {way}, a"
+                f" constant header takes {record.constant[way]:,} instructions in the record, {counted:,} here"
             )
     return None
 
 
 def failures(record: Counts, now: Counts) -> list[str]:
-    """What is more than 3 % off the record, in words."""
+    """A message for each count that differs by more than 3 % from the record."""
     found = []
     for way, counted in now.ours.items():
         recorded = record.ours[way]
@@ -114,17 +115,17 @@ def failures(record: Counts, now: Counts) -> list[str]:
                 f" than the recorded {recorded:,}"
             )
             if change < 0:
-                # Else a later loss of as much would pass.
+                # Otherwise a later loss of the same size would pass the check.
                 found[-1] += "; record the gain: python -m benchmarks.instructions --record"
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
-    parser.add_argument("--record", action="store_true", help="make these counts the record")
+    parser.add_argument("--record", action="store_true", help="store the new counts as the record")
     recording = parser.parse_args(arguments).record
     if shutil.which("valgrind") is None:
-        print("instructions not counted: there is no valgrind here")
+        print("instructions not counted: valgrind is not installed")
         return 0
     now = count_all()
     print("instructions per request   ours  constant header  ratio")

@@ -1,9 +1,9 @@
 """
-What is measured, each in a process of its own: `python -m benchmarks.measures` with a `Job` in JSON, which prints
-what came of it.
+The measurements. Each runs in a separate process: `python -m benchmarks.measures` takes a `Job` in JSON and prints the
+result.
 
-Small times are taken of all subjects in turn, in many rounds, so that whatever else the machine does meets them
-alike; what many callers get is measured of one subject alone.
+Short times are measured for all subjects in turn, in many rounds, so that other load on the machine affects them
+equally. Measurements with many callers use one subject only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 if __name__ == "__main__" and json.loads(sys.argv[1])["library"] == "httpx":
-    # authlib takes httpx only where it finds no httpx2.
+    # authlib uses httpx only if it cannot import httpx2.
     sys.modules["httpx2"] = None  # type: ignore[assignment]
 
 from .crowd import Call, Tasks, crowd_of
@@ -35,16 +35,16 @@ from .subjects import CONSTANT_HEADER, OURS, Subject, Target, subjects
 
 Result = dict[str, Any]
 
-# Seconds that the token endpoint takes, where it is not to be at once: over the internet it does.
+# Seconds that the token endpoint takes in some measurements, as it may over the internet.
 TOKEN_DELAY = 0.3
 
-# Seconds from which a call counts as stalled: nothing but waiting for a token takes as long.
+# A call that takes more seconds counts as stalled. Only waiting for a token takes that long.
 STALLED = TOKEN_DELAY / 2
 
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to measure: the name of a function below, and of whom; no name of a subject means all."""
+    """One measurement: the name of a function below, and a subject. None means all subjects."""
 
     measure: str
     library: str
@@ -65,7 +65,7 @@ class Job:
 
 
 def added(job: Job) -> dict[str, Result]:
-    """Nanoseconds that an auth object takes for one request with a fresh token, its look at the answer included."""
+    """Nanoseconds that an auth object takes for one request with a fresh token, including its check of the response."""
     steps = {}
     for subject in subjects(job.library, job.is_async):
         if subject.name != "token per call":
@@ -75,7 +75,7 @@ def added(job: Job) -> dict[str, Result]:
 
 
 def call(job: Job) -> dict[str, Result]:
-    """Microseconds of a whole call whose answer comes from memory."""
+    """Microseconds of a complete call whose response comes from memory."""
     sends = {}
     for subject in subjects(job.library, job.is_async):
         client = _warm(subject, job.target(memory=True))
@@ -84,7 +84,7 @@ def call(job: Job) -> dict[str, Result]:
 
 
 def throughput(job: Job) -> dict[str, Result]:
-    """Requests a second on loopback, one after another on a connection that is kept."""
+    """Requests per second on loopback, one after another on a reused connection."""
     sends = {}
     for subject in subjects(job.library, job.is_async):
         client = _warm(subject, job.target())
@@ -94,7 +94,7 @@ def throughput(job: Job) -> dict[str, Result]:
 
 
 def _in_turn(works: dict[str, Callable[[int], object]], *, calls: int, rounds: int, unit: float) -> dict[str, Result]:
-    """The median time of each, by rounds in which all have their turn; *unit* is how many are in a second."""
+    """The median time of each, over rounds in which all take turns. *unit* is the number of units in a second."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work(calls)
@@ -102,7 +102,7 @@ def _in_turn(works: dict[str, Callable[[int], object]], *, calls: int, rounds: i
     gc.disable()
     order = list(works.items())
     for _ in range(rounds):
-        # Each is the first as often as any other: that one meets cold caches.
+        # Rotate: the first one in a round finds cold caches, so each must be first equally often.
         order.append(order.pop(0))
         for name, work in order:
             began = time.perf_counter()
@@ -130,7 +130,7 @@ def _warm(subject: Subject, target: Target) -> Any:
 
 
 def _repeated(once: Callable[[], Any]) -> Callable[[int], object]:
-    """*once*, as many times as is told, in a loop's task: some steps of async subjects need one."""
+    """A function that runs *once* many times, in a task: some steps of async subjects need a running task."""
 
     async def many(times: int) -> None:
         for _ in range(times):
@@ -140,7 +140,7 @@ def _repeated(once: Callable[[], Any]) -> Callable[[int], object]:
 
 
 def _sends(subject: Subject, client: Any, url: str) -> Callable[[int], object]:
-    """Calls, as many as is told; a wrong answer ends it all."""
+    """A function that sends many calls. A wrong response ends the process."""
 
     def check(answer: tuple[int, bytes]) -> None:
         if answer[0] != 200:
@@ -156,10 +156,10 @@ def _sends(subject: Subject, client: Any, url: str) -> Callable[[int], object]:
 
 
 def imports(job: Job) -> dict[str, Result]:
-    """Milliseconds of importing a host library and what sends authorized requests with it, in a new interpreter."""
+    """Milliseconds for importing an HTTP library and the subject, in a new interpreter."""
     hide = "import sys; sys.modules['httpx2'] = None; " if job.library == "httpx" else ""
     lines = {subject.name: subject.import_line for subject in subjects(job.library, job.is_async)}
-    # With bytecode, as installed packages have it.
+    # Installed packages have bytecode files, so allow Python to write them.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     times: dict[str, list[float]] = {name: [] for name in lines}
     for _ in range(31):
@@ -176,7 +176,7 @@ def imports(job: Job) -> dict[str, Result]:
 
 
 def elsewhere(job: Job) -> Result:
-    """Whether the token goes to a host that is not the API's: the same server, under its other name."""
+    """Whether the token is sent to a host that is not allowed: the same server, under another name."""
     control(job.url, reset=True)
     with _crowd(job, connections=10) as crowd:
         crowd.warm()
@@ -185,7 +185,7 @@ def elsewhere(job: Job) -> Result:
 
 
 def herd(job: Job) -> Result:
-    """All start together, and there is no token."""
+    """All callers start together without a token."""
     callers = 1_000 if job.is_async else 64
     control(job.url, reset=True, token_delay=TOKEN_DELAY)
     with _crowd(job, connections=callers) as crowd:
@@ -200,7 +200,7 @@ def herd(job: Job) -> Result:
 
 
 def rollover(job: Job) -> Result:
-    """A token is renewed under load; looked at are the calls from 1.5 s before that moment to 2.5 s after it."""
+    """A token is renewed under load. Covers the calls from 1.5 s before the renewal to 2.5 s after it."""
     with _near_renewal(job) as (crowd, at):
         _sleep_until(at + 2.5)
         calls = [call for call in crowd.stop() if call.began > at - 1.5]
@@ -216,7 +216,7 @@ def rollover(job: Job) -> Result:
 
 
 def outage(job: Job) -> Result:
-    """The token endpoint answers 503 when the token, which is still good, ought to be renewed."""
+    """The token endpoint answers 503 when a valid token is due for renewal."""
     with _near_renewal(job) as (crowd, at):
         control(job.url, token_status=503)
         _sleep_until(at + 1.0)
@@ -231,7 +231,7 @@ def outage(job: Job) -> Result:
 
 
 def revocation(job: Job) -> Result:
-    """The token is revoked under load; looked at are the calls then under way and of the two seconds after."""
+    """The token is revoked under load. Covers the calls active at that moment and in the two seconds after it."""
     callers = 500 if job.is_async else 64
     control(job.url, reset=True)
     with _crowd(job, connections=callers) as crowd:
@@ -241,14 +241,14 @@ def revocation(job: Job) -> Result:
         at = time.perf_counter()
         before = control(job.url, revoke=True, token_delay=TOKEN_DELAY)["token_requests"]
         time.sleep(2)
-        # With those that were under way: the first that is refused is one of them.
+        # Include the calls that were active at the revocation: the first one that fails is among them.
         calls = [call for call in crowd.stop() if call.began + call.took > at]
     outcomes = _outcomes(calls)
     return {"value": outcomes["failed"], "token_requests": control(job.url)["token_requests"] - before, **outcomes}
 
 
 def refusal(job: Job) -> Result:
-    """A thousand requests to an API that refuses every token."""
+    """A thousand requests to an API that rejects every token."""
     control(job.url, reset=True, refuse_all=True)
     with _crowd(job, connections=10) as crowd:
         crowd.warm()
@@ -257,14 +257,14 @@ def refusal(job: Job) -> Result:
 
 
 def bodies(job: Job) -> Result:
-    """What becomes of a request with a body when its token has been revoked."""
+    """How a request with a body ends after its token was revoked."""
     payload = bytes(range(256)) * 400
 
     def pieces() -> Iterator[bytes]:
         for start in range(0, len(payload), 10_000):
             yield payload[start : start + 10_000]
 
-    stored = tempfile.TemporaryFile()  # noqa: SIM115 - it ends with the process
+    stored = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process ends
     stored.write(payload)
 
     def file() -> Any:
@@ -286,7 +286,7 @@ def bodies(job: Job) -> Result:
             control(job.url, revoke=True)
             try:
                 status, echo = crowd.send("POST", f"{job.url}/upload", **make())
-            except Exception as error:  # what a peer raises is one of the results
+            except Exception as error:  # an exception of a peer is a result
                 result[kind] = f"raised {type(error).__name__}"
                 continue
         if status == 200:
@@ -297,7 +297,7 @@ def bodies(job: Job) -> Result:
 
 
 def lag(job: Job) -> Result:
-    """The longest time, in ms, that an event loop stood still while a token was fetched over TLS."""
+    """The longest time, in ms, that an event loop was blocked while a token was fetched over TLS."""
     control(job.url, reset=True, token_delay=TOKEN_DELAY)
     ticks: list[float] = []
 
@@ -317,7 +317,7 @@ def lag(job: Job) -> Result:
         over = True
         await ticker
 
-    # A first call imports half of its library: of that nothing is to be laid to a token.
+    # The first call imports many modules of its library. Do that now, so that it is not counted for the token.
     with _crowd(replace(job, subject=CONSTANT_HEADER), connections=10) as crowd:
         crowd.send("GET", job.api_url)
     with _crowd(job, connections=10) as crowd:
@@ -327,10 +327,10 @@ def lag(job: Job) -> Result:
 
 
 def memory(job: Job) -> Result:
-    """KiB of an auth object (of a session, where a peer is one), of a thousand, with no token yet."""
+    """KiB per auth object (or session, if the peer is one) without a token, averaged over many objects."""
     subject = _subject(job)
     target = job.target()
-    # A client's TLS context takes long to make.
+    # Fewer sessions: each may create a TLS context, which is slow.
     many = 1_000 if subject.kind == "auth" else 100
     keep = [subject.new(target) for _ in range(10)]
     gc.collect()
@@ -358,10 +358,11 @@ def _crowd(job: Job, connections: int) -> Iterator[Any]:
 
 @contextmanager
 def _near_renewal(job: Job) -> Iterator[tuple[Any, float]]:
-    """A crowd that has been at work for two seconds when its token ought to be renewed, and when that is."""
+    """A crowd that starts two seconds before its token is due for renewal, and the time of that renewal."""
     callers, pause = (30, 0.2) if job.is_async else (16, 0.1)
     subject = _subject(job)
-    # Ours renews in the last fifth of a token's life, at 0.7 to 1 of that; peers a fixed time before its end.
+    # This library renews in the last fifth of a token's life, at a random point: 0.7 to 1.0 fifths before the end.
+    # Peers renew a fixed time before the end.
     life, ahead = (12, 12 / 5) if subject.name == OURS else (int(subject.margin) + 4, subject.margin)
     control(job.url, reset=True, first_life=life, life=3600)
     with _crowd(job, connections=callers) as crowd:
@@ -395,7 +396,7 @@ def _times(calls: list[Call]) -> Result:
 
 
 def _longest(calls: list[Call], at: float) -> list[list[float]]:
-    """The longest call, in ms, of each 25 ms in which one began; seconds count from *at*."""
+    """The longest call, in ms, for each interval of 25 ms in which a call began. Times are in seconds after *at*."""
     longest: dict[int, float] = {}
     for call in calls:
         slot = int((call.began - at) // 0.025)

@@ -1,4 +1,4 @@
-"""Results as plots, one SVG a question; each says in its title what it shows, and ours is the coloured one."""
+"""Results as plots, one SVG file each. The title explains the plot, and this library is the coloured one."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ mpl.rcParams.update(
         "axes.titlesize": 10,
         "figure.constrained_layout.use": True,
         "svg.fonttype": "none",
-        # The same results make the same file.
+        # A fixed salt makes the files reproducible.
         "svg.hashsalt": "dolby-auth-plugin",
     }
 )
 
 
 def draw(run: dict[str, Any], folder: Path) -> None:
-    """All plots of a whole run."""
+    """Draw all plots of a full run."""
     results = run["results"]
     _bars(
         results["added"],
         lambda result, all_of_way: result["value"] / all_of_way[CONSTANT_HEADER]["value"],
-        "What an auth object adds to a request with a fresh token, as a multiple of setting one constant header",
+        "Time that an auth object adds to a request with a fresh token, as a multiple of a constant header",
         folder / "performance-added.svg",
     )
     _rollover(results["rollover"], folder / "performance-rollover.svg")
     _bars(
         results["herd"],
         lambda result, _: result["value"],
-        "Token requests when 64 threads, or 1,000 tasks, start together without a token (log scale; best: 1)",
+        "Token requests when 64 threads or 1,000 tasks start together without a token (log scale; best: 1)",
         folder / "performance-herd.svg",
         log=True,
         without=CONSTANT_HEADER,
@@ -54,19 +54,19 @@ def draw(run: dict[str, Any], folder: Path) -> None:
     _bars(
         results["revocation"],
         lambda result, _: 100 * result["failed"] / result["calls"],
-        "Calls that failed in the two seconds after a revocation, in % (best: 0)",
+        "Calls that failed after a revocation, in % (best: 0)",
         folder / "performance-revocation.svg",
     )
     _bars(
         results["outage"],
         lambda result, _: 100 * result["failed"] / result["calls"],
-        "Calls that failed with a good token while the token endpoint was down, in % (best: 0)",
+        "Calls that failed with a valid token while the token endpoint was down, in % (best: 0)",
         folder / "performance-outage.svg",
     )
 
 
 def scaling(found: dict[str, list[dict[str, float]]], file: Path) -> None:
-    """Each column of each table against how many there are."""
+    """Plot each column of each table against the number of threads, tasks or objects."""
     most = max(len(rows[0]) - 1 for rows in found.values())
     figure, plots = plt.subplots(len(found), most, figsize=(2.4 * most, 2.2 * len(found)), squeeze=False)
     for row, rows in zip(plots, found.values(), strict=True):
@@ -81,7 +81,7 @@ def scaling(found: dict[str, list[dict[str, float]]], file: Path) -> None:
             plot.set_ylim(0, max(each[column] for each in rows) * 1.3)
             plot.set_xlabel(how_many)
             plot.set_title(column, fontsize=8)
-    _save(figure, "What grows with threads, tasks and auth objects (flat: each one costs the same)", file)
+    _save(figure, "Growth with the number of threads, tasks and auth objects (flat: each one costs the same)", file)
 
 
 def _bars(
@@ -120,7 +120,7 @@ def _rollover(ways: dict[str, dict[str, Result]], file: Path) -> None:
         for plot, (name, result) in zip(row, results.items(), strict=False):
             _longest_calls(plot, name, result)
         row[0].set_ylabel(f"{way}\nlongest call, ms")
-    title = "A token is renewed under load, and the endpoint takes 300 ms: the longest call in each 25 ms (log scale; time in s)"
+    title = "Token renewal under load, the endpoint takes 300 ms: the longest call in each 25 ms (log scale; time in s)"
     _save(figure, title, file)
 
 

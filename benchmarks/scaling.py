@@ -1,7 +1,8 @@
 """
-How time and memory grow with threads, tasks and auth objects: `python -m benchmarks.scaling`, from the project's root.
+How time and memory grow with threads, tasks and auth objects: `python -m benchmarks.scaling`, from the root of the
+project.
 
-Not a part of CI. It prints tables, and writes `docs/performance-scaling.svg` and a section of `docs/performance.md`.
+It prints tables, and writes `docs/performance-scaling.svg` and a section of `docs/performance.md`. CI does not run it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 IN_MEMORY = Target("https://api.dolby.io/v1/auth/token", memory=True)
 API_URL = "https://api.dolby.com/media/jobs"
 
-# Column, and what is in it; the first is how many there are.
+# Values by column. The first column is the number of threads, tasks or objects.
 Rows = list[dict[str, float]]
 
 THREADS = (1, 2, 4, 8, 16, 32, 64)
@@ -40,22 +41,22 @@ OBJECTS = (1, 10, 100, 1_000, 10_000)
 
 
 def threads() -> Rows:
-    """A shared auth object, used by more and more threads."""
+    """One auth object, shared by a growing number of threads."""
     rows: Rows = []
     for many in THREADS:
-        ours, limit = (statistics.median(_stepped(name, many) for _ in range(5)) for name in (OURS, CONSTANT_HEADER))
+        ours, baseline = (statistics.median(_stepped(name, many) for _ in range(5)) for name in (OURS, CONSTANT_HEADER))
         waiting = _waiting(*_threads_that_wait(many), many)
-        rows.append({"threads": many, "µs a request": ours * 1e6, "÷ limit": ours / limit, **waiting})
+        rows.append({"threads": many, "µs per request": ours * 1e6, "÷ baseline": ours / baseline, **waiting})
     return rows
 
 
 def tasks() -> Rows:
-    """An auth object without a token, waited for by more and more tasks."""
+    """One auth object without a token, with a growing number of waiting tasks."""
     return [{"tasks": many, **_waiting(*asyncio.run(_tasks_that_wait(many)), many)} for many in TASKS]
 
 
 def objects() -> Rows:
-    """More and more auth objects."""
+    """A growing number of auth objects."""
     _made(1)
     rows: Rows = []
     for many in OBJECTS:
@@ -77,14 +78,14 @@ def _made(many: int) -> list[object]:
 
 def _waiting(memory: float, seconds: float, plain: float, many: int) -> dict[str, float]:
     return {
-        "bytes each while all wait": memory / many,
+        "bytes each while waiting": memory / many,
         "ms until the last has the token": seconds * 1e3,
-        "÷ a plain event": seconds / plain,
+        "÷ plain event": seconds / plain,
     }
 
 
 def _stepped(name: str, many: int) -> float:
-    """Seconds for a request's step, of 64,000 that *many* threads share."""
+    """Seconds for the auth step of one request. *many* threads share 64,000 steps."""
     [subject] = [each for each in subjects("requests", is_async=False) if each.name == name]
     client = subject.make(IN_MEMORY)
     client.warm()
@@ -107,7 +108,7 @@ def _stepped(name: str, many: int) -> float:
 
 
 class _Held:
-    """Credentials that are not given until `gate` opens: so long all wait."""
+    """A credentials callable that blocks until `gate` opens, so that all callers wait."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -119,9 +120,10 @@ class _Held:
 
 def _threads_that_wait(many: int) -> tuple[float, float, float]:
     """
-    Bytes that all have allocated while they wait, and seconds from the token's coming until the last has it.
+    Three values for *many* threads that wait for a token.
 
-    And seconds until the last of as many has woken from an event that is set.
+    The bytes allocated while they wait, the seconds from the release until the last thread has the token, and for
+    comparison the seconds until as many threads wake from a plain event.
     """
     from dolby_auth_plugin.requests import DolbyAuth
 
@@ -143,7 +145,7 @@ def _threads_that_wait(many: int) -> tuple[float, float, float]:
     held, event = _Held(), threading.Event()
     auth = DolbyAuth(credentials=held, session=plain_sender("requests", False, IN_MEMORY))
     waiting_for_us = waiting(auth.token, held.gate.set)
-    # What a thread itself takes is none of ours.
+    # Subtract the memory of the threads themselves.
     plain = waiting(event.wait, event.set)
     return max(0.0, waiting_for_us[0] - plain[0]), waiting_for_us[1], plain[1]
 
@@ -171,7 +173,7 @@ async def _tasks_that_wait(many: int) -> tuple[float, float, float]:
 
 
 def _allocated(work: Callable[[], object]) -> float:
-    """Bytes that *work* has allocated, and its result keeps."""
+    """The bytes that the result of *work* occupies."""
     gc.collect()
     tracemalloc.start()
     result = work()
@@ -183,7 +185,7 @@ def _allocated(work: Callable[[], object]) -> float:
 
 
 def slope(rows: Rows, column: str) -> float:
-    """By how much a figure grows for each one more, fitted to all rows; of what each takes, by how much all of it does."""
+    """The growth of a value per additional thread, task or object. For columns with "each", the growth of the total."""
     how_many = [row[next(iter(row))] for row in rows]
     figures = [row[column] * (many if " each" in column else 1) for row, many in zip(rows, how_many, strict=True)]
     return statistics.linear_regression(how_many, figures).slope
@@ -200,7 +202,7 @@ def main() -> None:
     for rows in found.values():
         columns = list(rows[0])
         lines = [[report.number(row[column]) for column in columns] for row in rows]
-        lines.append(["for each one more", *(_signed(slope(rows, column)) for column in columns[1:])])
+        lines.append(["growth", *(_signed(slope(rows, column)) for column in columns[1:])])
         table = Table(*columns)
         for line in lines:
             table.add_row(*line)

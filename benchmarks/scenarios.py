@@ -1,4 +1,4 @@
-"""Which measures are taken, of whom, and how a result is read: a number, what it may be at best, and whether it was right."""
+"""The scenarios: which measurements run for which subjects, and how their results are judged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .subjects import CONSTANT_HEADER, TOKEN_PER_CALL
 
 Result = dict[str, Any]
 
-# A host library, and whether its async side.
+# The HTTP library, and whether it is used asynchronously.
 Way = tuple[str, bool]
 
 ALL_WAYS: tuple[Way, ...] = (
@@ -27,18 +27,18 @@ SYNC_WAYS = tuple(way for way in ALL_WAYS if not way[1])
 @dataclass(frozen=True)
 class Scenario:
     """
-    A measure, as it is reported.
+    A measurement and its table.
 
     Args:
         measure: The function in `measures`.
-        title: What is done.
-        unit: Of its number.
-        wrong: What was wrong with a result, in a few words; an empty string where it was right.
-        together: Whether all subjects are measured in one process, in turn.
-        least: The best number there can be; None: the constant header's.
-        without: Subjects that it says nothing about.
-        more: Further columns: their names, and where in a result they are.
-        repeat: Times it is measured; the median counts; where all are measured in turn, of the ratios.
+        title: The title of the table.
+        unit: The unit of the number.
+        wrong: Returns what is wrong with a result, or an empty string.
+        together: Whether all subjects are measured in turn in one process.
+        least: The baseline: the best possible number. None: the number of the constant header.
+        without: Subjects that are left out.
+        more: Further columns: the name, and the place in the result.
+        repeat: The number of runs. The median counts; with *together*, the median of the ratios.
     """
 
     measure: str
@@ -99,77 +99,77 @@ def _elsewhere(result: Result) -> str:
     return "the token went to another host" if result["value"] else ""
 
 
-LIMIT_ALONE = frozenset({CONSTANT_HEADER})
+BASELINE_ONLY = frozenset({CONSTANT_HEADER})
 NO_RENEWAL = frozenset({CONSTANT_HEADER, TOKEN_PER_CALL})
 
 SCENARIOS = (
     Scenario(
         "elsewhere",
-        "A request to a host that is none of the API's",
-        "tokens given away",
+        "A request to a host that is not allowed",
+        "tokens leaked",
         _elsewhere,
         least=0,
         without=NO_RENEWAL,
     ),
     Scenario(
         "added",
-        "What an auth object adds to a request, with a fresh token",
+        "Time that an auth object adds to a request with a fresh token",
         "ns",
         lambda _: "",
         together=True,
     ),
-    Scenario("call", "A whole call, in memory", "µs", lambda _: "", together=True, repeat=9),
+    Scenario("call", "A complete call, in memory", "µs", lambda _: "", together=True, repeat=9),
     Scenario(
         "throughput",
         "Calls on loopback, one after another",
-        "a second",
+        "calls per second",
         lambda _: "",
         together=True,
     ),
     Scenario(
         "herd",
-        "A cold herd: 64 threads, or 1,000 tasks, start together",
+        "64 threads or 1,000 tasks start together without a token",
         "token requests",
         _herd,
         least=1,
-        more={"until the last has its answer, s": "seconds"},
+        more={"last response after, s": "seconds"},
     ),
     Scenario(
         "rollover",
-        "A token is renewed under load, and the endpoint takes 300 ms",
+        "Token renewal under load, the endpoint takes 300 ms",
         "ms, p99",
         _rollover,
         more={"p50": "p50", "max": "max", "waited": "stalled", "token requests": "token_requests", "401": "refused"},
     ),
     Scenario(
         "outage",
-        "The endpoint is down when a good token ought to be renewed",
+        "The token endpoint is down when a valid token is due for renewal",
         "failed calls",
         _outage,
         least=0,
         without=NO_RENEWAL,
-        more={"of": "calls", "waited": "stalled", "token requests": "token_requests"},
+        more={"calls": "calls", "waited": "stalled", "token requests": "token_requests"},
     ),
     Scenario(
         "revocation",
-        "The token is revoked under load: 64 threads, or 500 tasks",
+        "Revocation under load: 64 threads or 500 tasks",
         "failed calls",
         _revocation,
         least=0,
         without=NO_RENEWAL,
-        more={"of": "calls", "token requests": "token_requests"},
+        more={"calls": "calls", "token requests": "token_requests"},
     ),
     Scenario(
         "refusal",
-        "An API refuses every token, 1,000 calls",
+        "1,000 calls to an API that rejects every token",
         "token requests",
         _refusal,
         least=1,
-        without=LIMIT_ALONE,
+        without=BASELINE_ONLY,
     ),
     Scenario(
         "bodies",
-        "A request with a body, after the token was revoked",
+        "A request with a body, after a revocation",
         "corrupted",
         _bodies,
         least=0,
@@ -178,15 +178,15 @@ SCENARIOS = (
     ),
     Scenario(
         "lag",
-        "An event loop's longest standstill while a token is fetched",
+        "Longest time that a token fetch blocks the event loop",
         "ms",
-        lambda result: "the loop stood still" if result["value"] >= 20 else "",
+        lambda result: "the event loop was blocked" if result["value"] >= 20 else "",
         ways=ASYNC_WAYS,
         repeat=5,
     ),
     Scenario(
         "imports",
-        "Import, over the import of its host library",
+        "Import time, including the HTTP library",
         "ms",
         lambda _: "",
         ways=SYNC_WAYS,
@@ -194,7 +194,7 @@ SCENARIOS = (
     ),
     Scenario(
         "memory",
-        "Memory of an auth object, one of 1,000 (where a peer is a session: of that)",
+        "Memory per auth object (or per session, if the peer is one)",
         "KiB",
         lambda result: f"{result['threads']} threads" if result["threads"] else "",
         ways=ALL_WAYS,

@@ -1,7 +1,7 @@
 """
-How a request is sent, and what auth alone does for it, alike for all subjects. No subject is known here.
+How a request is sent, and how its auth step runs alone. This module is the same for all subjects and knows none.
 
-Nothing here imports an HTTP library before it is needed, see `subjects`.
+It imports an HTTP library only when it is needed; `subjects` explains why.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any, Protocol
 
 from .server import CONSTANT
 
-# Seconds for connecting and for each read; the libraries' own defaults differ.
+# Seconds for connecting and for each read. The defaults of the libraries differ.
 TIMEOUT = 30
 
 
 @dataclass(frozen=True)
 class Target:
     """
-    Where to send to.
+    The server that receives the requests.
 
     Attributes:
         token_url: The token endpoint.
-        connections: Size of a session's or client's connection pool.
-        memory: Send nothing: every request is answered at once, with 200, and a token request with a token.
+        connections: The size of the connection pool of a session or client.
+        memory: Send nothing. Every request immediately gets a 200 from memory, and a token request gets a token.
     """
 
     token_url: str
@@ -36,28 +36,28 @@ class Target:
 
 
 class Client(Protocol):
-    """A session or client with its auth. All but `step` are coroutines where the subject `is_async`."""
+    """A session or client with its auth. For an async subject, all methods except `step` are coroutines."""
 
     def warm(self) -> Any:
-        """Have a fresh token: as the library offers it, or else by what its first request would do."""
+        """Obtain a fresh token, with the library's own method or else like its first request."""
 
     def send(self, method: str, url: str, *, content: Any = None, files: Any = None) -> Any:
         """
-        One call, its answer read whole: (status, body). Whatever is raised passes.
+        Send one call. Returns the status and the complete body, and lets exceptions pass.
 
-        *content* is bytes, a file or a generator of bytes, for an async subject too: there the last two are
-        wrapped into the async generator that its user would have to write.
+        *content* is bytes, a file or a generator of bytes. For an async subject, files and generators are wrapped into
+        an async generator, as its user would have to do.
         """
 
     def close(self) -> Any: ...
 
     def step(self, url: str) -> Callable[[], Any]:
         """
-        What auth alone does for each request, to be called many times; nothing is sent while a token is fresh.
+        A function that runs only the auth step of a request. It sends nothing while the token is fresh.
 
-        An async subject's is called inside a running asyncio loop, where it runs its coroutine to the end by hand:
-        authlib's lock asks for the current task. "token per call" knows no fresh token, so it does send: give it
-        a target in memory, since input and output can't be waited for by hand.
+        For an async subject, call it in a running asyncio task, because authlib's lock needs the current task. The
+        function drives the coroutine itself, so no real I/O may happen. "token per call" always sends a token request,
+        so it needs a target in memory.
         """
 
 
@@ -71,10 +71,10 @@ class SyncClient:
     A session or client.
 
     Attributes:
-        sender: What has `request`: requests' session, httpx's client, or something made of them.
-        obtain: What warms it; None: a step does.
-        before: What its user does before each call; a dict it returns is the call's headers.
-        body: What the library calls *content*.
+        sender: An object with a `request` method: a session of requests, a client of httpx, or a wrapper.
+        obtain: Obtains the first token. None: an auth step does.
+        before: The code that a user runs before each call. If it returns a dict, these are the headers of the call.
+        body: The library's name for *content*.
     """
 
     target: Target
@@ -98,7 +98,7 @@ class SyncClient:
 
 @dataclass
 class AsyncClient(SyncClient):
-    """The same with an async client; *obtain* and *before* are coroutine functions."""
+    """The same for an async client. *obtain* and *before* are coroutine functions."""
 
     before: Callable[[], Any] = nothing
 
@@ -120,13 +120,13 @@ class AsyncClient(SyncClient):
 
 
 async def _blocks(content: Any) -> AsyncIterator[bytes]:
-    # Of a file as much at once as httpx itself reads.
+    # Read blocks of a file of the same size as httpx does.
     for block in iter(lambda: content.read(1 << 16), b"") if hasattr(content, "read") else content:
         yield block
 
 
 def plain_sender(library: str, is_async: bool, target: Target) -> Any:
-    """A plain session or client of the library's."""
+    """A plain session or client of the library."""
     host = import_module(library)
     if library == "requests":
         return mounted(host.Session(), target)
@@ -134,7 +134,7 @@ def plain_sender(library: str, is_async: bool, target: Target) -> Any:
 
 
 def mounted(session: Any, target: Target) -> Any:
-    """*session*, of requests, set up for the target."""
+    """Configure *session* (of requests) for the target."""
     from requests.adapters import HTTPAdapter
 
     for scheme in ("https://", "http://"):
@@ -144,7 +144,7 @@ def mounted(session: Any, target: Target) -> Any:
 
 
 def client_options(library: str, target: Target) -> dict[str, Any]:
-    """What sets up a client of httpx or httpx2 for the target."""
+    """The options of an httpx or httpx2 client for the target."""
     host = import_module(library)
     limits = host.Limits(max_connections=target.connections, max_keepalive_connections=target.connections)
 
@@ -156,7 +156,7 @@ def client_options(library: str, target: Target) -> dict[str, Any]:
 
 
 def lent(library: str, target: Target) -> dict[str, Any]:
-    """The option with which an auth object's own requests stay in memory too; otherwise it has its default."""
+    """The option that keeps token requests in memory as well. Empty for a real target."""
     if not target.memory:
         return {}
     return {"session" if library == "requests" else "client": plain_sender(library, False, target)}
@@ -181,7 +181,7 @@ def _answer(url: str, target: Target) -> bytes:
 
 
 def requests_step(auth: Callable[[Any], Any], url: str) -> Callable[[], None]:
-    """What an auth object does when requests calls it, and later its response hook."""
+    """The auth step with requests: the call of the auth object, and later of its response hook."""
     import requests
 
     prepared = requests.Request("GET", url).prepare()
@@ -200,7 +200,7 @@ def requests_step(auth: Callable[[Any], Any], url: str) -> Callable[[], None]:
 
 
 def httpx_step(library: str, is_async: bool, auth: Any, url: str) -> Callable[[], None]:
-    """What an auth object's flow does, with an answer that makes no more of it."""
+    """The auth step with httpx: one pass through the auth flow, with a response that needs no retry."""
     host = import_module(library)
     request = host.Request("GET", url)
     response = host.Response(200, request=request)
@@ -225,7 +225,7 @@ def httpx_step(library: str, is_async: bool, auth: Any, url: str) -> Callable[[]
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Run it to its end in the middle of another task. Where it gives way to others, none gets a turn."""
+    """Run a coroutine to its end inside another task. No other task runs in between."""
     try:
         while True:
             coroutine.send(None)

@@ -1,11 +1,11 @@
 """
-The server that every subject is measured against: a token endpoint and an API, in a process of its own.
+The server for all measurements: a token endpoint and an API, in a separate process.
 
     with Server(folder) as server:
         control(server.url, token_delay=0.3)
 
-It takes what any client sends as client credentials, since not one of the peers is made for Dolby.io; the package's
-own sandbox is as strict as the service, and as slow as is good for tests.
+It accepts the credentials of any client, because the peers are not made for Dolby.io. The sandbox of this package is
+not used: it is strict like the service, and too slow for benchmarks.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-# Characters, as many as a Dolby.io token has.
+# The number of characters, similar to a Dolby.io token.
 TOKEN_LENGTH = 900
 
-# A token that is good without having been issued: what the constant header carries.
+# The token of the constant header. It is always valid, without being issued.
 CONSTANT = "x" * TOKEN_LENGTH
 
 
 class App:
-    """An ASGI application; what it does with token requests is set by `POST /control`."""
+    """An ASGI application. `POST /control` changes its behaviour."""
 
     def __init__(self) -> None:
         self.reset()
@@ -37,10 +37,10 @@ class App:
     def reset(self) -> None:
         self.token_delay = 0.0
         self.token_status = 200
-        # Seconds the next token lives, and all after it.
+        # The lifetime in seconds of the next token, and of all later ones.
         self.first_life, self.life = 1800, 1800
         self.refuse_all = False
-        # The ends of the tokens issued, by the monotonic clock.
+        # The issued tokens and when they expire, by the monotonic clock.
         self.ends: dict[str, float] = {CONSTANT: float("inf")}
         self.issued = 0
         self.token_requests = self.requests = self.refused = 0
@@ -98,10 +98,10 @@ class App:
 
 class Server:
     """
-    The process with the server in it.
+    The server process.
 
     Args:
-        certificates: A folder in which it leaves the CA of its https port, as `ca.pem`.
+        certificates: The folder for `ca.pem`, the CA certificate of its https port.
     """
 
     def __init__(self, certificates: Path) -> None:
@@ -113,7 +113,7 @@ class Server:
         assert self._process.stdout is not None
         api, token, https = json.loads(self._process.stdout.readline())
         self.url = f"http://127.0.0.1:{api}"
-        # On another port than the API, as Dolby.io's is on another host than Media and Communications.
+        # Not the port of the API: with Dolby.io, too, the token endpoint has its own host.
         self.token_url = f"http://127.0.0.1:{token}/token"
         self.https_token_url = f"https://localhost:{https}/token"
         return self
@@ -126,7 +126,7 @@ class Server:
 
 
 def control(url: str, **settings: Any) -> dict[str, int]:
-    """Set what the server at *url* does (see `App.reset`; `reset` and `revoke` too); gives its counts before that."""
+    """Change settings of the server at *url* (see `App.reset`), or `reset` or `revoke`. Returns its counters."""
     request = urllib.request.Request(f"{url}/control", json.dumps(settings).encode())
     with urllib.request.urlopen(request, timeout=30) as answer:
         counts: dict[str, int] = json.load(answer)
@@ -156,9 +156,9 @@ async def serve(certificates: Path) -> None:
     configs.append(uvicorn.Config(**common, ssl_certfile=str(certificates / "cert.pem")))
     sockets = [config.bind_socket() for config in configs]
     for listener in sockets:
-        # Connections inherit it; asyncio sets it only where the socket names its protocol.
+        # Connections inherit TCP_NODELAY. asyncio sets it only on sockets with an explicit protocol number.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Connections wait in the kernel until the loop runs.
+        # From now on connections wait in the kernel until the event loop runs.
         listener.listen(common["backlog"])
     print(json.dumps([listener.getsockname()[1] for listener in sockets]), flush=True)
     servers = [uvicorn.Server(config) for config in configs]
@@ -169,7 +169,7 @@ async def serve(certificates: Path) -> None:
 
 
 async def _until_orphaned() -> None:
-    # The parent's end of the pipe closes with it, however it ends.
+    # The pipe closes when the parent process ends for any reason.
     await asyncio.to_thread(sys.stdin.read)
     raise SystemExit
 

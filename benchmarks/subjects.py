@@ -1,8 +1,8 @@
 """
-The ways to send an authorized request that are compared, all made alike: ours, other packages, and the two limits.
+The subjects of the comparison: this library, other packages ("peers"), the constant header, and a token per call.
 
-Nothing here imports an HTTP library or a peer before it is needed: a process that measures httpx hides httpx2 first
-(`sys.modules["httpx2"] = None`), since authlib takes whichever it finds, httpx2 before httpx.
+HTTP libraries and peers are imported only when they are needed. A process that measures httpx first hides httpx2
+(`sys.modules["httpx2"] = None`), because authlib prefers httpx2 to httpx.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["SUBJECTS", "Client", "Subject", "Target", "subjects"]
 
 KEY, SECRET = "key", "secret"
 
-# Names of those that a scenario treats as what they are.
+# The subjects that some scenarios treat differently.
 CONSTANT_HEADER, OURS, TOKEN_PER_CALL = "constant header", "ours", "token per call"
 
 _GRANT = {"grant_type": "client_credentials"}
@@ -53,12 +53,12 @@ class Subject:
     One way to send authorized requests with one host library.
 
     Attributes:
-        margin: Seconds before a token's end from which it asks for another, by its own default.
-        kind: "auth": an auth object that is handed to a session or client; "session": brings its own.
-        distribution: Whose version it is; None where there is nothing to install.
-        import_line: What its user writes.
-        new: The auth object alone, or the session; with `Target.memory` unset exactly what its user would make.
-        make: All of it, ready to send.
+        margin: The default number of seconds before a token expires at which the subject requests a new one.
+        kind: "auth": an auth object for a session or client. "session": the subject has its own session.
+        distribution: The name of the package, or None if there is nothing to install.
+        import_line: The import statement of its user.
+        new: Creates the auth object or session only. Unless `Target.memory` is set, exactly as a user would.
+        make: Creates a complete client that is ready to send.
     """
 
     name: str
@@ -80,7 +80,7 @@ _Requests = functools.partial(SyncClient, body="data")
 
 
 def _with_auth(library: str, is_async: bool, new: Callable[[Target], Any], obtain: str = "") -> Any:
-    """The `make` of an auth object; *obtain* is its method to have a token before the first request, if any."""
+    """The `make` of an auth object. *obtain* names its method that obtains a token, if it has one."""
 
     def make(target: Target) -> Client:
         auth, sender = new(target), plain_sender(library, is_async, target)
@@ -95,7 +95,7 @@ def _with_auth(library: str, is_async: bool, new: Callable[[Target], Any], obtai
 
 
 def _constant(library: str, is_async: bool) -> Subject:
-    """The limit: what any auth object has to do."""
+    """The baseline: the minimum that any auth object has to do."""
 
     @functools.cache
     def auth_class() -> Any:
@@ -130,12 +130,12 @@ def _ours(library: str, is_async: bool) -> Subject:
 
     make = _with_auth(library, is_async, new, "atoken" if is_async else "token")
     line = f"from dolby_auth_plugin.{library} import DolbyAuth"
-    # It renews in a share of the token's life, and nobody waits for that: no margin that a call would feel.
+    # 0, because calls never wait for a renewal. The renewal starts in the last fifth of the token's life.
     return Subject(OURS, library, is_async, 0, "auth", "dolby-auth-plugin", line, new, make)
 
 
 def _cached_by_class(library: str, is_async: bool) -> Subject:
-    """Of httpx-auth and requests-auth, by one author: a class keeps their tokens, for the whole process."""
+    """httpx-auth or requests-auth, by the same author. Both cache tokens in a class, for the whole process."""
     package = f"{library}_auth"
 
     def new(target: Target) -> Any:
@@ -143,7 +143,7 @@ def _cached_by_class(library: str, is_async: bool) -> Subject:
         return cls(target.token_url, KEY, SECRET, **lent(library, target))
 
     def make(target: Target) -> Client:
-        # What an earlier object has obtained must not serve this one.
+        # This object must not use a token of an earlier one.
         import_module(package).OAuth2.token_cache.clear()
         client: Client = _with_auth(library, is_async, new)(target)
         return client
@@ -157,7 +157,7 @@ def _requests_oauth2client() -> Subject:
     def new(target: Target) -> Any:
         from requests_oauth2client import OAuth2Client, OAuth2ClientCredentialsAuth
 
-        # `testing` lets the token endpoint be on plain http.
+        # `testing` allows a token endpoint on plain http.
         client = OAuth2Client(target.token_url, auth=(KEY, SECRET), testing=True, **lent("requests", target))
         return OAuth2ClientCredentialsAuth(client)
 
@@ -176,15 +176,15 @@ def _authlib(library: str, is_async: bool) -> Subject:
     def new(target: Target) -> Any:
         cls = getattr(import_module(module), name)
         if library not in {base.__module__.partition(".")[0] for base in cls.__mro__}:
-            raise RuntimeError(f"authlib has taken another library than {library}: hide that one before any import")
+            raise RuntimeError(f"authlib uses another library than {library}. Hide that library before any import.")
         options = {"default_timeout": TIMEOUT} if library == "requests" else client_options(library, target)
         return cls(KEY, SECRET, token_endpoint=target.token_url, **_GRANT, **options)
 
     def make(target: Target) -> Client:
         client = new(target)
 
-        # It renews a token by itself, but the first one its user has to fetch; a request without it raises. Where
-        # that is to happen when first needed, this stands before each request.
+        # authlib renews a token itself, but its user must fetch the first one. To fetch it on demand, a user has to
+        # run this before each request.
         def before() -> None:
             if not client.token:
                 client.fetch_token()
@@ -194,7 +194,7 @@ def _authlib(library: str, is_async: bool) -> Subject:
                 await client.fetch_token()
 
         def step(url: str) -> Callable[[], None]:
-            # What its `request` does before it sends.
+            # The work of its `request` before it sends.
             ensure, authorize = client.ensure_active_token, httpx_step(library, is_async, client.token_auth, url)
 
             def ensure_and_authorize() -> None:
@@ -206,7 +206,7 @@ def _authlib(library: str, is_async: bool) -> Subject:
             return ensure_and_authorize
 
         if library == "requests":
-            # Here `token_auth` itself ensures that the token is active.
+            # With requests, `token_auth` itself ensures that the token is active.
             simple = functools.partial(requests_step, client.token_auth)
             return _Requests(target, mounted(client, target), simple, before, before)
         if is_async:
@@ -224,7 +224,7 @@ def _google_auth() -> Subject:
         from google.auth.exceptions import RefreshError
 
         class ClientCredentials(Credentials):  # type: ignore[misc] # no stubs where types are checked
-            """google-auth has no client credentials grant; its base class is there for adding one."""
+            """google-auth has no client credentials grant. Its base class allows users to add one."""
 
             def __init__(self, token_url: str) -> None:
                 super().__init__()
@@ -236,7 +236,7 @@ def _google_auth() -> Subject:
                 if response.status != 200:
                     raise RefreshError(f"the token endpoint answered {response.status}")
                 answer = json.loads(response.data)
-                # It counts in UTC without saying so.
+                # google-auth expects a naive datetime in UTC.
                 now = datetime.now(UTC).replace(tzinfo=None)
                 self.token, self.expiry = answer["access_token"], now + timedelta(seconds=answer["expires_in"])
 
@@ -246,7 +246,7 @@ def _google_auth() -> Subject:
         from google.auth.transport.requests import AuthorizedSession, Request
 
         credentials = credentials_class()(target.token_url)
-        # Renewal in the background is not its default, but its best.
+        # Renewal in the background is not its default, but its best mode.
         credentials.with_non_blocking_refresh()
         own = Request(plain_sender("requests", False, target)) if target.memory else None
         return AuthorizedSession(credentials, auth_request=own)
@@ -268,7 +268,7 @@ def _google_auth() -> Subject:
 
 @dataclass
 class _AzureCredential:
-    """A `TokenCredential`, which is a protocol: azure-core itself knows no grant."""
+    """A `TokenCredential`. azure-core defines only this protocol and implements no grant."""
 
     session: Any
     token_url: str
@@ -283,12 +283,12 @@ class _AzureCredential:
 
 
 class _Azure(SyncClient):
-    """*sender* is a pipeline, around a session of its policy's credential."""
+    """Sends through *sender*, a pipeline of azure-core."""
 
     def send(self, method: str, url: str, *, content: Any = None, files: Any = None) -> Any:
         from azure.core.rest import HttpRequest
 
-        # It gives tokens to https only, unless told otherwise for the request.
+        # By default azure-core sends tokens over https only.
         run = self.sender.run(HttpRequest(method, url, content=content, files=files), enforce_https=False)
         return run.http_response.status_code, run.http_response.content
 
@@ -302,10 +302,10 @@ def _azure_core() -> Subject:
         from azure.core.pipeline.policies import BearerTokenCredentialPolicy
         from azure.core.pipeline.transport import RequestsTransport
 
-        # A session that it makes itself keeps ten connections at most.
+        # Its own session would keep at most ten connections.
         session = plain_sender("requests", False, target)
         policy = BearerTokenCredentialPolicy(_AzureCredential(session, target.token_url), "scope")
-        # The policy alone: `PipelineClient` would add others, a RetryPolicy among them, which are not auth.
+        # Only this policy. `PipelineClient` would add others that are not auth, such as a RetryPolicy.
         transport = RequestsTransport(session=session, connection_timeout=TIMEOUT, read_timeout=TIMEOUT)
         return Pipeline(transport, [policy]), policy
 
@@ -328,7 +328,7 @@ def _azure_core() -> Subject:
 
         def obtain() -> None:
             policy._request_token("scope")
-            # Up to a minute less, by chance: so that the moment at which it asks for the next one is known.
+            # Remove the random jitter of up to a minute, so that the time of the renewal is known.
             policy._refresh_jitter = 0
 
         return _Azure(target, pipeline, step, obtain)
@@ -343,7 +343,7 @@ def _azure_core() -> Subject:
 
 
 def _token_per_call(library: str, is_async: bool) -> Subject:
-    """What a script does at first: ask for a token, then make the call, both on one session or client."""
+    """The simplest script: request a token, then send the call, on one session or client."""
     new = functools.partial(plain_sender, library, is_async)
 
     def make(target: Target) -> Client:

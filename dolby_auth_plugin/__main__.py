@@ -1,4 +1,4 @@
-"""Where `dolby-auth` and `python -m dolby_auth_plugin` begin: a missing extra is one sentence, not a traceback."""
+"""The entry point of `dolby-auth` and `python -m dolby_auth_plugin`. A missing extra prints a message, no traceback."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """
-What the scripts of `test_process.py` share. They run in processes of their own, against a sandbox in the test's,
-of which the environment tells.
+Shared code for the scripts of `test_process.py`. Each script runs in a separate process and uses the sandbox of the
+test process. The environment contains the address of the sandbox.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ URL = os.environ["CHILD_URL"]
 library = importlib.import_module(LIBRARY)
 adapter = importlib.import_module(f"dolby_auth_plugin.{LIBRARY}")
 
-# In development mode asyncio warns of callbacks that take a tenth of a second: on a busy machine, making a client does.
+# In development mode asyncio logs slow callbacks (0.1 s). On a busy machine, creating a client is that slow.
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
@@ -36,12 +36,12 @@ def credentials() -> AppCredentials:
 
 
 def make_auth(**options: Any) -> Any:
-    """An auth object for the sandbox; its credentials come from the environment, unless *options* say otherwise."""
+    """An auth object for the sandbox. By default its credentials come from the environment."""
     return adapter.DolbyAuth(token_url=f"{URL}/v1/auth/token", allowed_hosts=[URL.partition("//")[2]], **options)
 
 
 def auth_with_a_fetch_in_flight() -> Any:
-    """An auth object whose first fetch is under way, with a thread that waits for it."""
+    """An auth object with a running fetch, and a thread that waits for it."""
     asked = threading.Event()
 
     def ask() -> AppCredentials:
@@ -55,8 +55,8 @@ def auth_with_a_fetch_in_flight() -> Any:
 
 
 def status(auth: Any) -> int:
-    """The answer to a whole call with *auth*, sent in the way of this process's kind."""
-    # `verify`, since most of the time would go into certificates that http does not need.
+    """The status of a complete call with *auth*, sent with the library of this process."""
+    # verify=False, because loading certificates takes most of the time and http does not need them.
     if not BACKEND:
         return int(library.get(f"{URL}/media/jobs", auth=auth, timeout=20, verify=False).status_code)
 
@@ -68,7 +68,7 @@ def status(auth: Any) -> int:
 
 
 def run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Run an async *function* to its end, in an event loop of its own."""
+    """Run an async *function* to its end, in a new event loop."""
     if BACKEND == "trio":
         import trio
 
@@ -85,16 +85,16 @@ def status_and_token(auth: Any) -> tuple[int, str]:
 
 
 def fork(work: Callable[[], bool]) -> int:
-    """The id of a child that does *work*, and exits with 0 if it is true."""
+    """Fork a child that runs *work* and exits with 0 if the result is true. Returns its process id."""
     with warnings.catch_warnings():
-        # From 3.12 on Python warns of forking a process that has threads: that is what is tested here.
+        # Python 3.12 and later warn about a fork with running threads. This test does that on purpose.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         child = os.fork()
     if child:
         return child
     code = 1
     try:
-        faulthandler.dump_traceback_later(15, exit=True)  # a child that is stuck tells where, and ends
+        faulthandler.dump_traceback_later(15, exit=True)  # a stuck child prints its stack and exits
         code = 0 if work() else 2
     except BaseException:
         traceback.print_exc()
@@ -111,5 +111,5 @@ def interrupt_main_thread(number: int) -> None:
 
 
 def tell(**facts: Any) -> None:
-    """What the test is to know; once, in one line."""
-    print(json.dumps(facts), flush=True)  # noqa: T201 - standard output is how the test hears of it
+    """Report results to the test. Call it once per script; it prints one line."""
+    print(json.dumps(facts), flush=True)  # noqa: T201 - the test reads standard output

@@ -1,4 +1,4 @@
-"""One way to use every host library, so that a behaviour can be written down once."""
+"""One interface for all HTTP libraries, so that a test is written only once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import anyio.from_thread
 
 @dataclass
 class Seen:
-    """A response as its caller sees it."""
+    """A response as the caller sees it."""
 
     status: int
     body: bytes
@@ -29,22 +29,22 @@ class Seen:
 
 
 class Client(abc.ABC):
-    """An open client of a host library."""
+    """An open client of an HTTP library."""
 
     @abc.abstractmethod
     def send(self, method: str, url: str, **options: Any) -> Seen:
-        """Send a request, following redirects; *options* are `content`, `json`, `files`, `headers`, `auth`."""
+        """Send a request and follow redirects. *options* are `content`, `json`, `files`, `headers`, `auth`."""
 
     @abc.abstractmethod
     def crowd(self, count: int, method: str, url: str) -> list[Seen | Exception]:
-        """What *count* callers get that start together."""
+        """Send a request from each of *count* callers that start together. Returns their results."""
 
     def get(self, url: str, **options: Any) -> Seen:
         return self.send("GET", url, **options)
 
 
 class Driver(abc.ABC):
-    """A host library, and how it is used."""
+    """An HTTP library and how to use it."""
 
     def __init__(self, library: str) -> None:
         self.name = library
@@ -54,28 +54,28 @@ class Driver(abc.ABC):
     @property
     @abc.abstractmethod
     def host_error(self) -> type[Exception]:
-        """What code that uses the library catches."""
+        """The exception that users of the library catch."""
 
     @abc.abstractmethod
     def open(self, auth: Any, clients: int = 1, **options: Any) -> Any:
         """
-        A context manager of a `Client` that carries *auth*; *options* are the library's own, see `through`.
+        A context manager of a `Client` with *auth*. *options* are options of the library, see `through`.
 
-        With more than one, a crowd is spread over them: the pool of an `AsyncClient` gets slow when a thousand
-        tasks wait in it.
+        A crowd is spread over *clients* clients, because the pool of one `AsyncClient` is slow with a thousand waiting
+        tasks.
         """
 
     @abc.abstractmethod
     def through(self, proxy: str, bundle: Path) -> dict[str, Any]:
-        """The options for a client that sends all through *proxy* and trusts the CA in *bundle*."""
+        """The options of a client that uses *proxy* for everything and trusts the CA in *bundle*."""
 
     @abc.abstractmethod
     def token(self, auth: Any) -> Any:
-        """The auth object's `token()` or `atoken()`."""
+        """Call `token()` or `atoken()` of the auth object."""
 
     @abc.abstractmethod
     def lend(self, answer: Callable[[], tuple[int, bytes]], log: list[Any]) -> dict[str, Any]:
-        """The constructor's argument that lends it a client on which *answer* answers token requests."""
+        """The `session=` or `client=` argument with a client that answers token requests with *answer*."""
 
 
 class ThreadedClient(Client):
@@ -144,7 +144,7 @@ class HttpxDriver(Driver):
 
     @contextmanager
     def open(self, auth: Any, clients: int = 1, **options: Any) -> Iterator[Client]:
-        # With more connections than are kept, a call of httpx's may find its own just closed.
+        # Keep all connections. httpx may close a connection over the limit just before a call uses it.
         limits = self.library.Limits(max_connections=64, max_keepalive_connections=64)
         options = {"follow_redirects": True, "timeout": 20, "limits": limits, "verify": _tls_context(), **options}
         with self.library.Client(auth=auth, **options) as client:
@@ -204,7 +204,7 @@ class AsyncHttpxDriver(HttpxDriver):
     def open(self, auth: Any, clients: int = 1, **options: Any) -> Iterator[Client]:
         options = {"auth": auth, "follow_redirects": True, "timeout": 20, "verify": _tls_context(), **options}
         if clients > 1:
-            # Enough for 500 callers and 20 clients: who waits in httpx's pool may be overtaken again and again.
+            # Enough for 500 callers on 20 clients. Later callers may overtake one that waits in httpx's pool.
             limits = self.library.Limits(max_connections=25, max_keepalive_connections=25)
             options["limits"] = limits
 
@@ -225,7 +225,7 @@ class AsyncHttpxDriver(HttpxDriver):
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
-    """One for all clients, none of which speaks TLS: making one takes longer than most tests."""
+    """A context that all clients share. None of them uses TLS, and creating a context takes longer than most tests."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

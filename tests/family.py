@@ -1,4 +1,4 @@
-"""What a user of httpx or httpx2 sees beyond the contract, written once for both."""
+"""Tests of behaviour that httpx and httpx2 share, in addition to the contract."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from .servers import Received, Reply, Server
 
 
 class FamilyContract(AuthContract):
-    # Where it goes
+    # Hosts
 
-    def test_what_had_the_token_opens_nothing_that_differs_from_it(self) -> None:
-        """Neither by its scheme, its port or its host, nor on the token endpoint's host by the path; asked once or twice."""
+    def test_an_allowed_origin_does_not_allow_a_similar_one(self) -> None:
+        """A difference in scheme, port, host or (on the host of the token endpoint) path counts, at each request."""
         pairs = [
             ("https://api.dolby.com/", "http://api.dolby.com/"),
             ("https://api.dolby.com/", "https://api.dolby.com:8443/"),
@@ -60,7 +60,7 @@ class FamilyContract(AuthContract):
     # Bodies
 
     def test_a_plain_file_is_not_resent(self, sandbox: Sandbox, api: Server) -> None:
-        """The libraries would send what is left of it, and break the protocol."""
+        """The libraries would send only the rest of the file, which violates the protocol."""
         api.refuse_old_tokens()
 
         with self.driver.open(self.auth(sandbox, api)) as client:
@@ -105,9 +105,9 @@ class FamilyContract(AuthContract):
 
         assert (seen.status, len(api.log)) == (401, 1)
 
-    # What the library is given
+    # Hooks, timeouts and clients
 
-    def test_a_header_changed_by_an_event_hook_is_not_ours(self, sandbox: Sandbox, api: Server) -> None:
+    def test_a_401_to_a_header_from_an_event_hook_is_not_retried(self, sandbox: Sandbox, api: Server) -> None:
         api.answer = lambda _: Reply(401)
 
         with self.driver.open(self.auth(sandbox, api)) as client:
@@ -131,7 +131,7 @@ class FamilyContract(AuthContract):
         assert urls == [f"{sandbox.url}/media/jobs"]
 
     def test_an_event_hook_that_raises_for_a_401_costs_one_call(self, sandbox: Sandbox) -> None:
-        """The call can't be saved from inside an auth; the next ones have another token."""
+        """The auth object cannot rescue this call, but later calls use a new token."""
         with self.driver.open(self.auth(sandbox)) as client:
             client.get(f"{sandbox.url}/media/jobs")
             sandbox.revoke_all()
@@ -175,7 +175,7 @@ class FamilyContract(AuthContract):
         assert sandbox.token_requests == 1
 
     def test_a_requests_own_timeouts_shorten_its_wait(self, sandbox: Sandbox) -> None:
-        """Not the shared fetch."""
+        """The shared fetch continues."""
         auth = self.auth(sandbox)
         sandbox.latency = 0.4
         with self.driver.open(auth) as client:
@@ -189,14 +189,14 @@ class FamilyContract(AuthContract):
         with self.driver.open(self.auth(sandbox)) as client:
             assert client.get(f"{sandbox.url}/media/jobs", timeout=None).status == 200
 
-    def test_the_host_that_is_dialled_decides(self, sandbox: Sandbox) -> None:
-        """`host` would show an xn-- name decoded."""
+    def test_the_check_uses_the_host_that_the_library_connects_to(self, sandbox: Sandbox) -> None:
+        """`request.url.host` would be the decoded form of an xn-- name."""
         auth = self.auth(sandbox, allowed_hosts=["xn--bcher-kva.example"])
         request = self.driver.library.Request("GET", "https://bücher.example/")
 
         assert authority(auth, request) == "xn--bcher-kva.example:443"
 
-    def test_a_lent_client_that_carries_a_dolby_auth_is_no_recursion(self, sandbox: Sandbox) -> None:
+    def test_a_lent_client_that_has_this_auth_itself_causes_no_recursion(self, sandbox: Sandbox) -> None:
         with self.driver.library.Client() as lent:
             auth = self.driver.adapter.DolbyAuth(**sandbox.options, client=lent)
             lent.auth = auth
@@ -205,7 +205,7 @@ class FamilyContract(AuthContract):
             assert lent.get(f"{sandbox.url}/media/jobs").status_code == 200
 
     @pytest.mark.parametrize("status", [401, 503])
-    def test_a_lent_clients_hook_that_raises_for_the_status_hides_it_not(self, sandbox: Sandbox, status: int) -> None:
+    def test_a_lent_clients_hook_that_raises_does_not_hide_the_status(self, sandbox: Sandbox, status: int) -> None:
         sandbox.fail_token_requests(status=status, times=9)
         hooks = {"response": [lambda response: response.raise_for_status()]}
         with self.driver.library.Client(event_hooks=hooks) as lent:
@@ -220,13 +220,13 @@ class FamilyContract(AuthContract):
         with pytest.raises(TypeError, match="Client, got AsyncClient"):
             self.driver.adapter.DolbyAuth(**CLASSIC, client=self.driver.library.AsyncClient())
 
-    def test_one_tls_context_serves_all(self) -> None:
-        """Making one holds up all threads, an event loop's among them."""
+    def test_all_auth_objects_share_one_tls_context(self) -> None:
+        """Creating one blocks all threads, including that of an event loop."""
         create = self.driver.library.create_ssl_context
 
         assert httpx_tls_context(create) is httpx_tls_context(create)
 
-    def test_an_auth_of_the_other_library_is_told_at_the_first_call(self) -> None:
+    def test_an_auth_object_of_the_other_library_fails_at_the_first_call(self) -> None:
         adapters: dict[str, Any] = {"httpx": httpx2_adapter, "httpx2": httpx_adapter}
         auth = adapters[self.driver.name].DolbyAuth(**CLASSIC)
 
@@ -242,7 +242,7 @@ class FamilyContract(AuthContract):
     def test_an_endless_refusal_is_not_read_to_its_end(
         self, sandbox: Sandbox, seconds: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """By size, and by time."""
+        """The size limit or the time limit ends the reading."""
         monkeypatch.setattr(httpx_resend, "_BODY_SECONDS", seconds)
         library = self.driver.library
 
@@ -271,7 +271,7 @@ class FamilyContract(AuthContract):
         with self.driver.library.Client(auth=auth, transport=self.driver.library.MockTransport(answer)) as client:
             return client.get(url)
 
-    def test_a_body_that_fails_to_close_does_no_harm(self, sandbox: Sandbox) -> None:
+    def test_an_error_when_a_refused_body_is_closed_is_ignored(self, sandbox: Sandbox) -> None:
         library = self.driver.library
 
         class Stubborn(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc, name-defined] # known at run time
@@ -291,8 +291,8 @@ class FamilyContract(AuthContract):
 
         assert self.on_mock(self.auth(sandbox), f"{sandbox.url}/x", lambda _: answers.pop(0)).status_code == 200
 
-    def test_mock_transport_tests_a_callers_code(self) -> None:
-        """As the README says: the same transport for the client and for `client=`."""
+    def test_a_mock_transport_works_as_in_the_readme(self) -> None:
+        """The client and `client=` use the same transport."""
         library = self.driver.library
 
         def answer(request: Any) -> Any:
@@ -366,8 +366,8 @@ class AsyncFamilyContract(FamilyContract):
         assert waited < 0.2
         assert (len(values), len(set(values)), sandbox.token_requests) == (3, 1, 1)
 
-    def test_loops_one_after_another_share_one_auth(self, sandbox: Sandbox) -> None:
-        """`asyncio.run` several times, as in scripts and notebooks."""
+    def test_consecutive_event_loops_share_the_token(self, sandbox: Sandbox) -> None:
+        """Scripts and notebooks call `asyncio.run` several times."""
         auth = self.auth(sandbox)
 
         async def main() -> str:
@@ -377,7 +377,7 @@ class AsyncFamilyContract(FamilyContract):
         assert sandbox.token_requests == 1
 
     def test_a_loop_that_ends_before_the_fetch_leaves_nothing_behind(self, sandbox: Sandbox) -> None:
-        """The fetch finds nobody to wake, and its token is kept for the next."""
+        """The fetch has no caller to wake. Its token is kept for the next call."""
         sandbox.latency = 0.1
         auth = self.auth(sandbox)
 
@@ -392,7 +392,7 @@ class AsyncFamilyContract(FamilyContract):
         assert auth.token().value
         assert sandbox.token_requests == 1
 
-    def test_waking_a_waiter_who_has_gone_or_whose_loop_has_ended_does_nothing(self, sandbox: Sandbox) -> None:
+    def test_waking_a_cancelled_waiter_or_a_closed_loop_does_nothing(self, sandbox: Sandbox) -> None:
         wakers: list[Any] = []
         auth = self.auth(sandbox)
 
@@ -409,7 +409,7 @@ class AsyncFamilyContract(FamilyContract):
 
         wakers[0]()
 
-    def test_the_loop_goes_on_while_a_token_is_fetched(self, sandbox: Sandbox) -> None:
+    def test_the_event_loop_runs_while_a_token_is_fetched(self, sandbox: Sandbox) -> None:
         gate = Gate(sandbox.app_key, sandbox.app_secret)
         auth = self.driver.adapter.DolbyAuth(credentials=gate, token_url=sandbox.token_url)
 
@@ -418,7 +418,7 @@ class AsyncFamilyContract(FamilyContract):
                 group.start_soon(auth.atoken)
                 for _ in range(20):
                     await anyio.sleep(0.001)
-                # Nobody else would open it.
+                # Only this task opens the gate. If the fetch blocked the loop, the test would hang.
                 gate.open()
 
         self.run(main)
@@ -469,7 +469,7 @@ class Unseekable(io.BytesIO):
 
 
 class HalfAFile:
-    """Can be read and measured, and that is all."""
+    """A file that lacks most methods of a file object."""
 
     def __init__(self) -> None:
         self._file = io.BytesIO(b"content")
@@ -491,7 +491,7 @@ class AsyncFile:
 
 
 class Spy:
-    """A `Wait` that notes who is to be woken."""
+    """A `Wait` that records the functions that wake its callers."""
 
     def __init__(self, wait: Any, wakers: list[Any]) -> None:
         self.fetch = self

@@ -1,4 +1,4 @@
-"""A small HTTP server whose every answer a test decides, on a real socket."""
+"""Small HTTP servers on real sockets. A test decides every response."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Received:
     path: str
     headers: Message
     body: bytes
-    # The client's end of the connection.
+    # The port of the client.
     port: int
 
     @property
@@ -38,15 +38,15 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"ok"
-    # Sent as it is in place of all that, and then the connection is closed.
+    # Raw bytes that replace the response. The connection is closed after them.
     raw: bytes | None = None
-    # Seconds between its bytes.
+    # Seconds between the bytes of `raw`.
     drip: float = 0.0
-    # Sent before it, all at once.
+    # Sent before `raw`, all at once.
     prompt: bytes = b""
-    # Whether the connection is then reset.
+    # Whether the connection is reset after `raw`.
     reset: bool = False
-    # What the connection is then joined to, until one of both ends it.
+    # A socket to which the connection is relayed after the response.
     tunnel: socket.socket | None = None
 
 
@@ -60,16 +60,17 @@ class QuietServer(ThreadingHTTPServer):
         self.hung_up.set()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that go away, or refuse the certificate, are what some tests are about."""
+        """Ignore errors: in some tests clients disconnect or reject the certificate."""
 
 
 class Server:
     """
     Attributes:
-        answer: What is answered to a request; by default 200.
-        log: The requests, in their order.
-        hurried: Whether the request with these headers is answered, and its connection closed, with its body unread.
-        hung_up: Set once a connection has been closed from this side.
+        answer: Returns the response to a request. The default is 200.
+        log: The requests, in order.
+        hurried: Returns whether a request with these headers is answered before its body is read. The connection is
+            closed then.
+        hung_up: Set after the server has closed a connection.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -94,14 +95,14 @@ class Server:
                     outer.write(self.wfile, reply.prompt, 0)
                     outer.write(self.wfile, reply.raw, reply.drip)
                     if reply.reset:
-                        # Closing with no time to linger sends a reset instead of an orderly end.
+                        # A linger time of zero makes the close send a reset (RST) instead of a normal end (FIN).
                         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                         socket.close(self.connection.detach())
                     return
                 self.send_response(reply.status)
                 headers = {"Content-Length": str(len(reply.body)), **reply.headers}
                 if reply.tunnel is not None:
-                    # Would be taken for the length of what comes through.
+                    # A client would apply it to the relayed data.
                     del headers["Content-Length"]
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -147,7 +148,7 @@ class Server:
                     return
 
     def refuse_old_tokens(self) -> None:
-        """401 to the first token that comes, 200 to others."""
+        """Answer 401 to the first token that arrives, and 200 to all others."""
         first: list[str | None] = []
 
         def answer(received: Received) -> Reply:
@@ -160,11 +161,11 @@ class Server:
 
 class Proxy(Server):
     """
-    A forward proxy: tunnels (CONNECT), and requests for a whole URL passed on.
+    A forward proxy: it tunnels (CONNECT) and forwards requests for absolute URLs.
 
     Attributes:
-        hosts: The server that stands for each `name:port`; 502 for others.
-        refusal: What is answered to a request in place of serving it, None to serve it.
+        hosts: The server for each `name:port`. Other hosts get a 502.
+        refusal: Returns a response that replaces the service, or None to serve the request.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -186,7 +187,7 @@ class Proxy(Server):
         host, port = server.host.split(":")
         if received.method == "CONNECT":
             tunnel = socket.create_connection((host, int(port)), 20)
-            # What a client writes in two goes would wait for an acknowledgement in between.
+            # Otherwise the second of two small writes waits for an acknowledgement of the first.
             tunnel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return Reply(body=b"", tunnel=tunnel)
         headers = {name: value for name, value in received.headers.items() if not name.lower().startswith("proxy-")}
@@ -202,17 +203,17 @@ class Proxy(Server):
 
 def acknowledge_at_once(connection: socket.socket) -> None:
     """
-    For what came last, and what comes next.
+    Disable delayed acknowledgements for the next packets.
 
-    urllib3 has Nagle's algorithm on for proxies: the body that it writes after the headers waits for this, 40 ms as a
-    rule. A system that does not know of it is only slower.
+    With proxies, urllib3 leaves Nagle's algorithm on: it sends the body only after the headers are acknowledged, which
+    usually takes 40 ms. Systems without this option are only slower.
     """
     if hasattr(socket, "TCP_QUICKACK"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def relay(one: socket.socket, other: socket.socket) -> None:
-    """Pass on what either says, until one of them ends it."""
+    """Forward the data of both sockets until one of them closes."""
     with other, selectors.DefaultSelector() as selector, suppress(OSError):
         selector.register(one, selectors.EVENT_READ, other)
         selector.register(other, selectors.EVENT_READ, one)
@@ -230,12 +231,12 @@ ServerT = TypeVar("ServerT", bound=Server)
 
 class Wire:
     """
-    A server that parses nothing: what it gets is kept byte by byte, what it answers is bytes.
+    A server that works with raw bytes only.
 
     Attributes:
-        answers: Used up one by one, and each connection closed with it.
-        otherwise: What is answered when they are used up.
-        log: What each connection has brought; nothing is not noted.
+        answers: The next responses. Each one closes its connection.
+        otherwise: The response when `answers` is empty.
+        log: The bytes of each request. Empty connections are not logged.
     """
 
     def __init__(self) -> None:
@@ -255,7 +256,7 @@ class Wire:
                     if line == b"\r\n":
                         break
                 if not got:
-                    return  # connected, and then thought better of it
+                    return  # the client connected and sent nothing
                 outer.log.append(got + self.rfile.read(length))
                 with suppress(OSError):  # the client may have given up
                     self.wfile.write(outer.answers.pop(0) if outer.answers else outer.otherwise)

@@ -1,4 +1,4 @@
-"""The command `dolby-auth`: what a person sees. Started by its entry point or with `python -m dolby_auth_plugin`."""
+"""The command `dolby-auth`: its options and terminal output. `__main__` starts it."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ except ImportError as error:
 if TYPE_CHECKING:
     from .demonstration import Trial
 
-# Failures told one by one after the table; more are only counted.
-_FAILURES_TOLD = 5
+# The number of failures listed below the table. Further failures are only counted.
+_FAILURES_SHOWN = 5
 
-# Columns without a terminal: what fits into a log, and wide enough for the table.
+# The output width without a terminal: wide enough for the table, and short enough for a log.
 _WIDTH = 100
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dolby-auth")
 def main() -> None:
-    """Authentication for the Dolby.io REST APIs, tried out."""
+    """Try out the authentication for the Dolby.io REST APIs."""
 
 
 @main.command()
-@click.option("--live", is_flag=True, help="Obtain a real token, with credentials from the environment, instead.")
+@click.option("--live", is_flag=True, help="Only obtain a real token, with credentials from the environment.")
 @click.option("--seconds", type=click.FloatRange(1, 60), default=8.0, hidden=True)
 @click.pass_context
 def demo(context: click.Context, live: bool, seconds: float) -> None:
     """
-    Run the whole main job against a Dolby.io on loopback.
+    Run a complete workflow against a simulated Dolby.io on loopback.
 
-    With each of requests, httpx, httpx async and httpx2: uploads, jobs, downloads and Monitor reads, on tokens that
-    live three seconds, all of them revoked half way. The exit status is 1 if a call fails, or a token reaches storage.
+    requests, httpx, httpx async and httpx2 each upload files, run jobs, download the results and read Monitor data.
+    Tokens expire after three seconds, and all are revoked halfway. The exit status is 1 if a call fails or if the
+    storage receives a token.
     """
     console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False)
     if live:
@@ -56,7 +57,7 @@ def demo(context: click.Context, live: bool, seconds: float) -> None:
     except ImportError as error:
         missing = (error.name or "all extras").partition(".")[0]
         raise click.ClickException(f"the demo needs {missing}: pip install 'dolby-auth-plugin[all]'") from None
-    # All of it is on loopback, where a proxy of the environment can't reach it. The small letters go first everywhere.
+    # A proxy from the environment cannot reach loopback. All libraries prefer the lower-case variable.
     os.environ["no_proxy"] = "127.0.0.1"
     trials = demonstration.trials(seconds)
     run(console, trials, seconds)
@@ -64,7 +65,7 @@ def demo(context: click.Context, live: bool, seconds: float) -> None:
 
 
 def run(console: Console, trials: list[Trial], seconds: float) -> None:
-    """Run the trials side by side, and show how far they are."""
+    """Run the trials at the same time and show their progress."""
     threads = [threading.Thread(target=trial.run, daemon=True) for trial in trials]
     for thread in threads:
         thread.start()
@@ -73,12 +74,12 @@ def run(console: Console, trials: list[Trial], seconds: float) -> None:
             _show_progress(console, trials, threads)
         else:
             for trial in trials:
-                console.print(f"{trial.name}: at work for {seconds:g} s")
+                console.print(f"{trial.name}: running for {seconds:g} s")
             for trial, thread in zip(trials, threads, strict=True):
                 thread.join()
                 console.print(f"{trial.name}: {trial.calls} calls, {trial.token_requests} token requests")
     finally:
-        # After a KeyboardInterrupt they are still at it.
+        # After a KeyboardInterrupt the trials are still running.
         for trial in trials:
             trial.stopped.set()
         for thread in threads:
@@ -86,31 +87,31 @@ def run(console: Console, trials: list[Trial], seconds: float) -> None:
 
 
 def _show_progress(console: Console, trials: list[Trial], threads: list[threading.Thread]) -> None:
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.fields[told]}"))
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.fields[state]}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        bars: list[TaskID] = [progress.add_task(trial.name, total=trial.seconds, told="") for trial in trials]
+        bars: list[TaskID] = [progress.add_task(trial.name, total=trial.seconds, state="") for trial in trials]
         working = True
         while working:
             working = any(thread.is_alive() for thread in threads)
             for bar, trial in zip(bars, trials, strict=True):
-                told = f"{trial.calls:>4} calls, {trial.token_requests} tokens"
-                progress.update(bar, completed=progress.tasks[bar].elapsed, told=told)
+                state = f"{trial.calls:>4} calls, {trial.token_requests} tokens"
+                progress.update(bar, completed=progress.tasks[bar].elapsed, state=state)
             time.sleep(0.1)
 
 
 def report(console: Console, trials: list[Trial]) -> int:
-    """Print the table and what it means. Returns the exit status."""
-    table = Table(title="One auth object per client, tokens of 3 s, all revoked half way")
+    """Print the table and the conclusion. Returns the exit status."""
+    table = Table(title="One auth object per client. Tokens expire after 3 s; all are revoked halfway.")
     table.add_column("client")
-    for heading in ("calls", "token\nrequests", "renewed\nahead", "401s\nhealed", "storage got\na token", "failures"):
+    for heading in ("calls", "token\nrequests", "early\nrenewals", "401s\nretried", "leaks to\nstorage", "failures"):
         table.add_column(heading, justify="right")
     rows = [
         (
             trial.name,
             trial.calls,
             trial.token_requests,
-            trial.renewed_ahead,
-            trial.healed,
+            trial.early_renewals,
+            trial.retried,
             trial.storage_leaks,
             len(trial.failures),
         )
@@ -126,18 +127,18 @@ def report(console: Console, trials: list[Trial]) -> int:
             end_section=name == rows[-1][0],
         )
     console.print(table)
-    told = [f"{trial.name}: {failure}" for trial in trials for failure in trial.failures]
-    for line in told[:_FAILURES_TOLD]:
+    lines = [f"{trial.name}: {failure}" for trial in trials for failure in trial.failures]
+    for line in lines[:_FAILURES_SHOWN]:
         console.print(line, markup=False, style="red", soft_wrap=True)
-    if len(told) > _FAILURES_TOLD:
-        console.print(f"... and {len(told) - _FAILURES_TOLD} more")
+    if len(lines) > _FAILURES_SHOWN:
+        console.print(f"... and {len(lines) - _FAILURES_SHOWN} more")
     *_, leaks, failures = total
     if leaks or failures:
         console.print(
-            f"Not good. Failures: {failures}; requests that reached storage with a token: {leaks}.", style="bold red"
+            f"The demo failed. Failures: {failures}. Requests that sent a token to storage: {leaks}.", style="bold red"
         )
         return 1
-    console.print("All calls were answered, and no token reached storage.", style="green")
+    console.print("All calls succeeded, and no token was sent to storage.", style="green")
     return 0
 
 
@@ -146,19 +147,19 @@ def _must_be_zero(number: Any) -> str:
 
 
 def _live(console: Console) -> int:
-    """Obtain a real token and say so, or explain what failed. Returns the exit status."""
+    """Obtain a real token and print the result. Returns the exit status."""
     try:
         library, auth = live_auth()
-        with console.status("Asking for a token ..."):
+        with console.status("Requesting a token ..."):
             token = auth.token()
     except (TokenError, ImportError, TypeError, ValueError) as error:
         console.print(str(error), markup=False, style="red", soft_wrap=True)
         return 1
     left = (token.expires_at - datetime.now(UTC)).total_seconds()
-    scope = "unrestricted (the answer names none)" if token.scope is None else " ".join(sorted(token.scope)) or "none"
+    scope = "unrestricted (the response names none)" if token.scope is None else " ".join(sorted(token.scope)) or "none"
     console.print(f"Obtained an API token with {library}.", style="green")
     console.print(
-        f"It lives {left:.0f} s more, until {token.expires_at:%Y-%m-%d %H:%M:%S} UTC; scopes: {scope}.",
+        f"It expires in {left:.0f} s, at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC. Scopes: {scope}.",
         markup=False,
         soft_wrap=True,
     )
@@ -166,7 +167,7 @@ def _live(console: Console) -> int:
 
 
 def live_auth() -> tuple[str, Any]:
-    """An auth object of the first host library that is installed, with credentials from the environment."""
+    """An auth object of the first installed HTTP library, with credentials from the environment."""
     for library in ("requests", "httpx", "httpx2"):
         try:
             adapter = importlib.import_module(f"dolby_auth_plugin.{library}")

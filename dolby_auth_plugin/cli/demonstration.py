@@ -1,8 +1,8 @@
 """
-The demonstration's work: what a user of Media and Communications does all day, against a sandbox. No terminal here.
+The workflow of the demonstration: typical calls to Media and Communications, against a sandbox.
 
-The round trip is written once, as a generator that yields calls and is sent their answers; each host library makes
-the calls in its own way, on one client for everything, storage included.
+The workflow is written once, as a generator. It yields calls and receives their responses. Each HTTP library sends
+the calls in its own way, with one client for everything, including storage. This module prints nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .. import httpx2 as httpx2_adapter
 from .. import requests as requests_adapter
 from ..sandbox import Sandbox
 
-# Seconds that a token lives here: short, so that several end while somebody watches.
+# The lifetime of a token in seconds: short, so that several tokens expire during the demonstration.
 TOKEN_LIFE = 3
 
 # Seconds between two calls.
@@ -60,7 +60,7 @@ Send = Callable[[Call], Answer]
 
 @dataclass
 class Trial:
-    """One client library at work on a sandbox of its own."""
+    """One HTTP library that runs the workflow against its own sandbox."""
 
     name: str
     work: Callable[[Trial], None]
@@ -72,16 +72,17 @@ class Trial:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Work for so many seconds, with all tokens revoked half way."""
+        """Run the workflow for `seconds`. All tokens are revoked halfway."""
         try:
             with self.sandbox:
                 self.work(self)
-        except Exception as error:  # noqa: BLE001 - told with the others in the end
+        except Exception as error:  # noqa: BLE001 - reported with the other failures
             self.failures.append(f"{type(error).__name__}: {error}")
 
     def calls_to_make(self) -> Generator[Call, Answer | Exception, None]:
-        """Round trips until the time is up, with the revocation; whatever goes wrong ends its round and is counted."""
-        # Both from the first answer on: the first token is that old, and its renewal must not meet the revocation.
+        """The calls of all round trips, until the time is up. A failure is recorded and ends its round trip."""
+        # Both times count from the first response, when the token is new. Otherwise the revocation could happen
+        # during a renewal.
         half = until = math.inf
         number = 0
         while time.monotonic() < until and not self.stopped.is_set():
@@ -110,9 +111,9 @@ class Trial:
 
     def _problem(self, call: Call, answer: Answer | Exception) -> str:
         if isinstance(answer, Exception):
-            # The libraries quote the URL, and a presigned one is a secret from its query on.
-            told = re.sub(r"\?\S+", "", str(answer))
-            return f"{call.method} {call.url.partition('?')[0]}: {type(answer).__name__}: {told}"
+            # The libraries repeat the URL in their errors. The query of a presigned URL is secret, so remove it.
+            text = re.sub(r"\?\S+", "", str(answer))
+            return f"{call.method} {call.url.partition('?')[0]}: {type(answer).__name__}: {text}"
         if answer.status >= 400:
             self.refusals_seen += answer.status == 401
             return f"{call.method} {call.url.partition('?')[0]}: HTTP {answer.status}"
@@ -123,12 +124,12 @@ class Trial:
         return self.sandbox.token_requests
 
     @property
-    def renewed_ahead(self) -> int:
+    def early_renewals(self) -> int:
         return sum(record.early for record in self.sandbox.token_log)
 
     @property
-    def healed(self) -> int:
-        # Counted by the server: requests writes its redirects over the 401 in `history`.
+    def retried(self) -> int:
+        # The server counts these: after a redirect, requests drops the 401 from `history`.
         return self.sandbox.unauthorized - self.refusals_seen
 
     @property
@@ -137,7 +138,7 @@ class Trial:
 
 
 def trials(seconds: float) -> list[Trial]:
-    """A trial of each host library, *seconds* long."""
+    """One trial of *seconds* for each HTTP library."""
     return [
         Trial("requests", with_requests, seconds),
         Trial("httpx", _with_httpx, seconds),
@@ -147,7 +148,7 @@ def trials(seconds: float) -> list[Trial]:
 
 
 def _round_trip(url: str, name: str) -> Generator[Call, Answer, str]:
-    """Upload, a job, download, and a look at Monitor. Returns what was wrong with the answers, if anything."""
+    """Upload, run a job, download, read Monitor data. Returns what was wrong, or an empty string."""
     source, target = f"dlb://in/{name}", f"dlb://out/{name}"
     presigned = yield Call("POST", f"{url}/media/input", json={"url": source})
     yield Call("PUT", presigned.json()["url"], content=SOUND)
@@ -164,7 +165,7 @@ def _round_trip(url: str, name: str) -> Generator[Call, Answer, str]:
 
 
 def make(trial: Trial, send: Send) -> None:
-    """Make the trial's calls one after another."""
+    """Send the trial's calls one after another."""
     calls = trial.calls_to_make()
     answer: Answer | Exception | None = None
     with suppress(StopIteration):
@@ -202,7 +203,7 @@ def _with_httpx2(trial: Trial) -> None:
 
 def _with_httpx_async(trial: Trial) -> None:
     auth = httpx_adapter.DolbyAuth(**trial.sandbox.options, expires_in=TOKEN_LIFE)
-    # Its client lives on one loop, and the round trip is driven from here: each call is a task there.
+    # The client needs one event loop for its whole life. This thread runs each call as a task on that loop.
     with asyncio.Runner() as runner, ExitStack() as last:
         client = httpx.AsyncClient(auth=auth, follow_redirects=True, timeout=_TIMEOUT)
         last.callback(lambda: runner.run(client.aclose()))

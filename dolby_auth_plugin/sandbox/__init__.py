@@ -1,21 +1,20 @@
 """
-A Dolby.io to run on loopback: token endpoint, Media, Communications and storage over real HTTP.
+A simulated Dolby.io on loopback: token endpoint, Media, Communications and storage over real HTTP.
 
     with Sandbox() as sandbox:
         session = requests.Session()
         session.auth = DolbyAuth(**sandbox.options)
         session.get(f"{sandbox.url}/media/jobs")
 
-What it answers follows public documentation and was never compared with the service itself;
-comments say where the real answer is unconfirmed. It is for tests: it speaks plain HTTP and keeps
-everything in memory. Nothing here imports the rest of the package, so that no mistake there is
-repeated here.
+Its responses follow the public documentation. They were never compared with the service itself;
+comments mark what is unconfirmed. The sandbox is for tests: it uses plain HTTP and keeps all data
+in memory. It imports nothing from the rest of the package, so it cannot repeat its mistakes.
 """
 
 from __future__ import annotations
 
 try:
-    import jwt as _jwt  # noqa: F401 - only to see whether it is there
+    import jwt as _jwt  # noqa: F401 - checks that it is installed
     import starlette as _starlette  # noqa: F401 - as above
     import uvicorn as _uvicorn  # noqa: F401 - as above
 except ImportError as error:

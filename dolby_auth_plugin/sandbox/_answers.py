@@ -1,8 +1,8 @@
 """
 Dolby.io's two error bodies.
 
-Communications has an envelope of its own, Media one like RFC 9457's. Which of them the token
-endpoint uses is unconfirmed: here it uses both, and a client that reads only one is found out.
+Communications has its own format. The format of Media resembles RFC 9457. It is unconfirmed which
+one the token endpoint uses. The sandbox uses both there, so a client must be able to read both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 TOKEN_PATH = "/v1/auth/token"  # noqa: S105 - a path
 
-# Recorded from the service; the codes and reasons of other statuses are unconfirmed.
+# These values come from recorded real responses. Those of other statuses are unconfirmed.
 _COMMUNICATIONS = {400: (90, "Illegal argument"), 401: (89, "Invalid_token")}
 _MEDIA = {400: ("/problems/validation-error", "Your request parameters didn't validate")}
 
@@ -38,7 +38,7 @@ def media_body(status: int, detail: str, *, path: str) -> dict[str, Any]:
 
 
 def refusal(path: str, status: int, description: str) -> Response:
-    """The error answer of the API that *path* belongs to."""
+    """The error response of the API that *path* belongs to."""
     if path.startswith("/media/"):
         return JSONResponse(media_body(status, description, path=path), status)
     return JSONResponse(communications_body(status, description), status)

@@ -1,7 +1,7 @@
 """
-Media and Communications, on one port, behind one guard.
+Media and Communications, on one port.
 
-The guard stands before the routes: without a live token even an unknown path is a 401.
+The token check runs before routing: without a valid token even an unknown path gets a 401.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def dolby_app(state: State) -> ASGIApp:
 
 
 class Guard:
-    """Lets requests with a live token pass, and those that need none."""
+    """Passes on requests that have a valid token or need none. Answers 401 to the others."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self._app = app
@@ -71,8 +71,8 @@ class Guard:
         grant = self._grant(Request(scope))
         if grant is None:
             self._state.count("unauthorized")
-            # The Communications body is a recorded one, the Media body unconfirmed. No source
-            # mentions a `WWW-Authenticate` header.
+            # The Communications body is from a recorded response; the Media body is unconfirmed.
+            # No public source mentions a `WWW-Authenticate` header.
             await refusal(scope["path"], 401, "Expired or invalid token")(scope, receive, send)
             return
         scope["state"]["grant"] = grant
@@ -87,7 +87,7 @@ class Guard:
 
 
 class Media:
-    """Files in, a job, files out. Media has no scopes: any live token will do."""
+    """Upload, process and download files. Media has no scopes, so any valid token is accepted."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -102,7 +102,7 @@ class Media:
 
     async def download(self, request: Request) -> Response:
         path = _path_of(request.query_params.get("url"))
-        # That it redirects is documented, with which of the 30x codes is unconfirmed.
+        # The redirect is documented; its exact 3xx code is unconfirmed.
         return RedirectResponse(presigned(self._state, "GET", path), 302)
 
     async def submit(self, request: Request) -> Response:
@@ -113,7 +113,7 @@ class Media:
     async def poll(self, request: Request) -> Response:
         job = self._state.poll(request.query_params.get("job_id", ""))
         if job is None:
-            raise HTTPException(404, "There is no such job")
+            raise HTTPException(404, "The job does not exist")
         return JSONResponse({**_job(job), "result": {}})
 
     async def jobs(self, request: Request) -> Response:
@@ -121,7 +121,7 @@ class Media:
 
 
 class Communications:
-    """A few REST calls, each behind the scope it needs."""
+    """A few REST calls. Each one requires its scope."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -144,7 +144,7 @@ class Communications:
         return JSONResponse({"conferences": [], "next": ""})
 
     async def recordings(self, request: Request) -> Response:
-        # Recordings' URLs are good for ten minutes, as the documentation has it.
+        # According to the documentation, the URLs of recordings expire after ten minutes.
         recordings = [
             {
                 "confId": RECORDED_CONFERENCE,
@@ -161,14 +161,14 @@ class Communications:
 
     async def client_access_token(self, request: Request) -> Response:
         body = await _json_object(request)
-        # First-party SDKs disagree on the spelling, so both are taken.
+        # Dolby's own SDKs use different spellings, so both are accepted.
         lifetime = body.get("expiresIn", body.get("expires_in", 3600))
         if type(lifetime) is not int or not 1 <= lifetime <= 86_400:
             raise HTTPException(400, "expiresIn must be whole seconds from 1 to 86400")
         scopes: tuple[str, ...] | None = None
         if "sessionScope" in body:
             scopes = tuple(scope for scope in str(body["sessionScope"]).split(" ") if scope in _SESSION_SCOPES)
-        # Minted, not granted: it is for browsers, and no REST route takes it.
+        # Not stored as a grant: this token is for browsers, and the REST routes reject it.
         token = self._state.mint(lifetime, scopes)
         answer = {"access_token": token, "token_type": "Bearer", "expires_in": lifetime}
         return JSONResponse(answer if scopes is None else {**answer, "scope": " ".join(scopes)})
@@ -178,7 +178,7 @@ class Communications:
 
 
 def _behind(scope: str, endpoint: Endpoint) -> Endpoint:
-    """*endpoint* for tokens that have *scope*; a 403 for the others, which is unconfirmed."""
+    """Limit *endpoint* to tokens that have *scope*. Others get a 403, which is unconfirmed."""
 
     async def guarded(request: Request) -> Response:
         grant: Grant = request.scope["state"]["grant"]
@@ -200,7 +200,7 @@ async def _json_object(request: Request) -> dict[str, Any]:
 
 
 def _path_of(location: object) -> str:
-    """Where a `dlb://` name lies on the storage port; other storage is beyond a sandbox."""
+    """The path of a `dlb://` name on the storage port. The sandbox has no other storage."""
     name = _LOCATION.fullmatch(location) if isinstance(location, str) else None
     if name is None:
         raise HTTPException(400, "A location must be given as dlb://name")

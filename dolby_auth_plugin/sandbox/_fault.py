@@ -1,4 +1,4 @@
-"""Faults: what a token request can get instead of its proper answer."""
+"""Faults: the responses that tests can inject in place of a token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dolby_auth_plugin.sandbox._answers import communications_body
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An answer that is not a token; with no status, none at all: the connection is reset."""
+    """A response without a token. If *status* is None, the connection is reset instead."""
 
     status: int | None
     headers: Mapping[str, str]
@@ -43,11 +43,11 @@ def answer(
 
 
 def _encoded(body: object, status: int) -> bytes:
-    # These two have no body (RFC 9110 §6.4.1).
+    # Responses with these statuses must not have a body (RFC 9110 §6.4.1).
     if status in (204, 304):
         return b""
     if body is None:
-        body = communications_body(status, "The sandbox was told to fail")
+        body = communications_body(status, "The sandbox was configured to fail")
     if isinstance(body, bytes):
         return body
     return (body if isinstance(body, str) else json.dumps(body)).encode()

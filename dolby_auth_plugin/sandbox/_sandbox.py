@@ -1,4 +1,4 @@
-"""The sandbox as its user sees it: what to start, set and look at."""
+"""The public interface of the sandbox: start and stop, settings, counters."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Sandbox:
     """
     A Dolby.io that runs on loopback, in a thread of this process.
 
-    As a context manager it starts and stops itself. All of it may be used from any thread, and any
-    number of sandboxes may run side by side.
+    Use it as a context manager, or call `start` and `stop`. It is thread-safe, and several sandboxes
+    can run at the same time.
 
     Args:
-        app_key: The app key it accepts. None: a random one of the usual shape.
-        app_secret: The app secret it accepts. None: a random one of the usual shape.
+        app_key: The app key it accepts. None: a random one in the usual format.
+        app_secret: The app secret it accepts. None: a random one in the usual format.
     """
 
     def __init__(self, *, app_key: str | None = None, app_secret: str | None = None) -> None:
         if app_key is None:
-            # 24 characters that end in "==", as in the documentation's own example.
+            # 24 characters that end in "==", like the example in the documentation.
             app_key = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode()
         if app_secret is None:
             app_secret = secrets.token_urlsafe(32)
         self._state = State(app_key, app_secret)
         self._servers = Servers([dolby_app(self._state), storage_app(self._state)])
-        # Held while starting and stopping.
+        # Held by `start` and `stop`, so that they never overlap.
         self._lifecycle = threading.Lock()
 
     def __repr__(self) -> str:
@@ -46,12 +46,12 @@ class Sandbox:
 
     def start(self) -> Self:
         """
-        Start it, unless it runs; when this returns, both ports take connections.
+        Start the sandbox, unless it is running. On return, both ports accept connections.
 
-        A sandbox that was stopped comes back on its ports, with its tokens, objects and counts.
+        After a stop, the sandbox starts again with the same ports, tokens, objects and counters.
 
         Raises:
-            OSError: If the ports it had before are taken.
+            OSError: If another program uses one of its previous ports.
         """
         with self._lifecycle:
             if not self._servers.running:
@@ -60,7 +60,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Stop it, if it runs; requests under way are dropped, and its thread has ended."""
+        """Stop the sandbox, if it is running. Drops active requests and ends its thread."""
         with self._lifecycle:
             if self._servers.running:
                 self._servers.stop()
@@ -76,7 +76,7 @@ class Sandbox:
     ) -> None:
         self.stop()
 
-    # Where it is
+    # Addresses and credentials
 
     @property
     def app_key(self) -> str:
@@ -100,17 +100,17 @@ class Sandbox:
 
     @property
     def storage_url(self) -> str:
-        """The base URL of the storage, which presigned URLs lead to."""
+        """The base URL of the storage. Presigned URLs point there."""
         return f"http://{self._host(1)}"
 
     @property
     def allowed_hosts(self) -> tuple[str, ...]:
-        """The hosts that may have a token: the one of `url`, not the storage."""
+        """The hosts that may receive a token: the host of `url`, without the storage."""
         return (self._host(0),)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments that point a `DolbyAuth` at this sandbox; the app secret is among them."""
+        """The arguments of a `DolbyAuth` for this sandbox. They include the app secret."""
         return {
             "app_key": self.app_key,
             "app_secret": self.app_secret,
@@ -121,19 +121,21 @@ class Sandbox:
     def _host(self, which: int) -> str:
         port = self._servers.ports[which]
         if port == 0:
-            raise RuntimeError("a sandbox has no address before its first start: `with Sandbox() as sandbox:`")
+            raise RuntimeError(
+                "The sandbox has no address before its first start. Call start() or use `with Sandbox() as sandbox:`"
+            )
         return f"127.0.0.1:{port}"
 
-    # How it behaves
+    # Settings
 
     @property
     def latency(self) -> float:
-        """Seconds that each token request takes; it concerns those that arrive from now on."""
+        """Seconds that each token request takes. A change affects later requests only."""
         return self._state.latency
 
     @latency.setter
     def latency(self, seconds: float) -> None:
-        self._state.latency = _duration(seconds)
+        self._state.latency = _checked("latency", seconds)
 
     @property
     def api_latency(self) -> float:
@@ -142,11 +144,11 @@ class Sandbox:
 
     @api_latency.setter
     def api_latency(self, seconds: float) -> None:
-        self._state.api_latency = _duration(seconds)
+        self._state.api_latency = _checked("api_latency", seconds)
 
     @property
     def refuse_tokens(self) -> bool:
-        """Whether Media and Communications answer 401 whatever token comes."""
+        """Whether Media and Communications answer 401 to every token."""
         return self._state.refuse_tokens
 
     @refuse_tokens.setter
@@ -154,7 +156,7 @@ class Sandbox:
         self._state.refuse_tokens = refuse
 
     def revoke_all(self) -> None:
-        """Refuse every token issued so far."""
+        """Revoke every token issued so far."""
         self._state.revoke_all()
 
     def fail_token_requests(
@@ -169,16 +171,16 @@ class Sandbox:
         redirect: str | None = None,
     ) -> None:
         """
-        Spoil the next token requests, after those that are to be spoilt already.
+        Make the next token requests fail. Faults queue up in the order of the calls.
 
         Args:
-            status: The HTTP status to answer with, 200 to 599. None: 503, or 307 with *redirect*.
-            times: How many token requests.
-            retry_after: The `Retry-After` header: seconds, or a text as it is. None: no header.
-            body: `bytes` or `str` as they are, else what is written as JSON. None: an error body in
-                the shape of Dolby.io's.
+            status: The HTTP status of the response, 200 to 599. None: 503, or 307 with *redirect*.
+            times: The number of token requests that fail.
+            retry_after: The `Retry-After` header: seconds, or any text. None: no header.
+            body: The response body. `bytes` and `str` are sent unchanged, other values as JSON.
+                None: an error body in the format of Dolby.io.
             content_type: The `Content-Type` header.
-            drop: Reset the connection instead of answering; all but *times* is ignored then.
+            drop: Reset the connection instead. Only *times* applies then.
             redirect: The `Location` header. None: no header.
 
         Raises:
@@ -199,53 +201,53 @@ class Sandbox:
         self._state.queue_fault(fault, times)
 
     def clear_faults(self) -> None:
-        """Forget what `fail_token_requests` has queued."""
+        """Remove the faults that `fail_token_requests` queued."""
         self._state.clear_faults()
 
-    # What it saw
+    # Counters
 
     @property
     def token_requests(self) -> int:
-        """How many token requests arrived, whatever became of them."""
+        """The number of token requests that arrived, including failed ones."""
         return self._state.counted("token_requests")
 
     @property
     def token_log(self) -> tuple[TokenRequestRecord, ...]:
-        """The token requests that were answered or dropped, in that order; none still waiting."""
+        """The completed token requests (answered or dropped), in the order of completion."""
         return self._state.log()
 
     @property
     def api_calls(self) -> int:
-        """How many requests arrived that need a token."""
+        """The number of requests that require a token."""
         return self._state.counted("api_calls")
 
     @property
     def unauthorized(self) -> int:
-        """How many of the `api_calls` were answered 401."""
+        """The number of `api_calls` that got a 401."""
         return self._state.counted("unauthorized")
 
     @property
     def storage_calls(self) -> int:
-        """How many requests the storage got."""
+        """The number of requests to the storage."""
         return self._state.counted("storage_calls")
 
     @property
     def storage_leaks(self) -> int:
-        """How many of the `storage_calls` carried an `Authorization` header."""
+        """The number of `storage_calls` with an `Authorization` header."""
         return self._state.counted("storage_leaks")
 
     @property
     def uploads(self) -> dict[str, bytes]:
-        """A copy of what is stored, the output of jobs included, by its `dlb://` name."""
+        """A copy of the stored objects by `dlb://` name, including the output of jobs."""
         objects = self._state.objects()
         return {f"dlb://{path[5:]}": data for path, data in objects.items() if path.startswith("/dlb/")}
 
     def reset_counters(self) -> None:
-        """Count from zero again, with an empty log; tokens, faults and stored objects stay."""
+        """Set the counters to zero and clear the log. Keeps tokens, faults and stored objects."""
         self._state.reset_counters()
 
 
-def _duration(seconds: float) -> float:
+def _checked(name: str, seconds: float) -> float:
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"a latency is a number of seconds, 0 or more, got {seconds!r}")
+        raise ValueError(f"{name} must be a number of seconds, 0 or more, got {seconds!r}")
     return seconds

@@ -1,8 +1,8 @@
 """
-Sockets, a thread, an event loop, and uvicorn's protocol on it.
+The HTTP servers: an event loop in a thread that runs uvicorn's protocol.
 
-uvicorn's own `Server` looks for its end ten times a second and logs through global loggers, so this
-takes what is below it: one protocol object per connection.
+The sandbox does not use uvicorn's `Server`, which polls ten times a second for its shutdown and
+logs through global loggers. It uses the layer below: one protocol object per connection.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-# Only a fault of the sandbox itself is worth a line; a client's bad request is what tests are for.
+# Log only errors of the sandbox itself. Tests send bad requests on purpose.
 _LOGGER = logging.getLogger("dolby_auth_plugin.sandbox")
 _LOGGER.setLevel(logging.ERROR)
 
-# Connections that may wait to be accepted: a thousand tasks can start at once.
+# The length of the accept queue: a thousand tasks can connect at once.
 _BACKLOG = 2048
 
 
 class Servers:
     """
-    One HTTP server per application, on loopback, all on one event loop in a daemon thread.
+    One HTTP server per application, on loopback. All share one event loop in a daemon thread.
 
-    The ports are 0 at first, for any that is free; they are kept from the first start on.
+    Before the first start the ports are 0. The first start picks free ports; later starts reuse them.
     """
 
     def __init__(self, apps: Sequence[ASGIApp]) -> None:
@@ -49,13 +49,13 @@ class Servers:
 
     def start(self) -> None:
         with contextlib.ExitStack() as undo:
-            # They listen before the thread runs; until it does, connections wait in the kernel.
+            # The sockets listen before the thread runs. Until then, connections wait in the kernel.
             sockets = [
                 undo.enter_context(socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)) for port in self.ports
             ]
             for listener in sockets:
-                # Connections inherit it. asyncio would set it itself, but only where the protocol
-                # is named; without it each answer on a kept connection takes 40 ms.
+                # Connections inherit TCP_NODELAY. Without it, each response on a reused connection
+                # takes 40 ms. asyncio sets it only on sockets with an explicit protocol number.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.ports = [listener.getsockname()[1] for listener in sockets]
             self._loop = undo.enter_context(contextlib.closing(asyncio.SelectorEventLoop()))
@@ -66,7 +66,7 @@ class Servers:
             undo.pop_all()
 
     def stop(self) -> None:
-        """Resets what is open, and returns when the thread has ended."""
+        """Reset open connections and wait until the thread has ended."""
         assert self._thread is not None
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
@@ -89,12 +89,13 @@ class Servers:
         await self._stopping.wait()
         for server in servers:
             server.close()
-        # Besides this task there may be requests, and connections that no protocol knows yet.
+        # Other tasks are active requests, and new connections without a protocol object.
         while state.connections or len(asyncio.all_tasks()) > 1:
             requests = list(state.tasks)
             for connection in list(state.connections):
                 cast(_Protocol, connection).transport.abort()
-            # A request must learn that its connection is gone before it ends: else, a 500.
+            # A request must notice the closed connection before the cancellation. Otherwise
+            # uvicorn answers with a 500.
             await asyncio.sleep(0)
             for request in requests:
                 request.cancel()
@@ -111,7 +112,7 @@ class _Protocol(H11Protocol):
 
 def _config(app: ASGIApp) -> Config:
     async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
-        # Both mean that nobody waits for an answer any more; uvicorn would log them as errors.
+        # Both mean that the client is gone. uvicorn would log them as errors.
         with contextlib.suppress(asyncio.CancelledError, ClientDisconnect):
             await app(scope, receive, send)
 
@@ -126,10 +127,10 @@ def _config(app: ASGIApp) -> Config:
         server_header=False,
         date_header=False,
         workers=1,
-        # Seconds; longer than any test leaves a pooled connection idle.
+        # Seconds. No test leaves a pooled connection idle for longer.
         timeout_keep_alive=300,
     )
     config.load()
-    # For loggers at their lowest level, loading has wrapped it in one that logs every message.
+    # At the lowest log level, `load` wraps the application to log every message. Undo that.
     config.loaded_app = quiet
     return config

@@ -1,8 +1,8 @@
 """
-What a sandbox remembers: tokens, faults, jobs, stored objects, counts.
+The state of a sandbox: tokens, faults, jobs, stored objects, counters.
 
-Nothing here does I/O. The servers' thread and the users' threads share one `State`, whose methods
-take its lock; its plain attributes are settings, each read and written in one step.
+Nothing here does I/O. The server thread and the user's threads share one `State`. Its methods take
+the lock. Its plain attributes are settings that are read and written atomically.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from dolby_auth_plugin.sandbox._fault import Fault
 
 Count = Literal["token_requests", "api_calls", "unauthorized", "storage_calls", "storage_leaks"]
 
-# The conference that has the one recording a new sandbox begins with.
+# A new sandbox contains one recording. It belongs to this conference.
 RECORDED_CONFERENCE = "6f1c2a9e-0d4b-4c58-9a37-51e08b7d2c14"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequestRecord:
     """
-    One token request, and what became of it.
+    A token request and its result.
 
     Attributes:
-        at: When it arrived, in UTC.
-        status: The HTTP status it was answered with, or None if its connection was dropped.
-        app_key: The app key as sent, or None if there was no readable Basic header.
-        scope: The scope as sent, or None.
-        expires_in: The lifetime asked for, in seconds, or None if no whole number was sent.
+        at: The time of arrival, in UTC.
+        status: The HTTP status of the response, or None if the connection was dropped.
+        app_key: The app key that was sent, or None without a valid Basic header.
+        scope: The scope that was sent, or None.
+        expires_in: The requested lifetime in seconds, or None if it was not a whole number.
         user_agent: The `User-Agent` header, or None.
-        early: Whether it was granted a token while the one granted before was still live, neither
-            expired nor revoked: a renewal ahead of time.
+        early: Whether this request renewed the token early: the previous token was neither expired
+            nor revoked.
     """
 
     at: datetime
@@ -55,7 +55,7 @@ class TokenRequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a live token may do; no scopes given: everything."""
+    """The rights of a valid token. If *scopes* is None, everything is allowed."""
 
     expires_at: float
     scopes: tuple[str, ...] | None
@@ -66,7 +66,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A Media job, which goes on by one step each time somebody looks."""
+    """A Media job. Each poll moves it one step forward."""
 
     job_id: str
     path: str
@@ -77,15 +77,15 @@ class Job:
 
 
 class State:
-    """All that one sandbox knows; it survives a stop and a new start."""
+    """The data of one sandbox. It is kept when the sandbox stops and starts again."""
 
     def __init__(self, app_key: str, app_secret: str) -> None:
         self.app_key = app_key
         self.app_secret = app_secret
-        # Epoch seconds; tests put a clock of their own here. `time.time` is looked up at each call,
-        # since libraries that freeze or move time replace it.
+        # Epoch seconds. Tests replace it with their own clock. The lambda looks `time.time` up at
+        # each call, because libraries that freeze or shift time replace that function.
         self.clock: Callable[[], float] = lambda: time.time()  # noqa: PLW0108 - see above
-        # Signs tokens and storage URLs; 32 bytes are what HS256 wants (RFC 7518 §3.2).
+        # Signs tokens and storage URLs. HS256 requires 32 bytes (RFC 7518 §3.2).
         self.signing_key = secrets.token_bytes(32)
         self.storage_url = ""
         self.latency = 0.0
@@ -96,8 +96,8 @@ class State:
         self._counts: Counter[Count] = Counter()
         self._log: list[TokenRequestRecord] = []
         self._faults: deque[Iterator[Fault]] = deque()
-        # Tokens by their text. This decides, not the claims inside: `exp` has whole seconds only,
-        # and a revoked token looks like any other.
+        # Valid tokens by their text. The claims inside are not used: `exp` has whole seconds only,
+        # and a revoked token still contains valid claims.
         self._grants: dict[str, Grant] = {}
         self._latest: Grant | None = None
         self._jobs: dict[str, Job] = {}
@@ -148,7 +148,7 @@ class State:
     # Tokens
 
     def grant(self, lifetime: int, scopes: tuple[str, ...] | None) -> tuple[str, bool]:
-        """A new API token, good for *lifetime* seconds, and whether the one before still lives."""
+        """A new API token for *lifetime* seconds, and whether the previous one is still valid."""
         token = self.mint(lifetime, scopes)
         with self._lock:
             now = self.clock()
@@ -157,7 +157,7 @@ class State:
             return token, early
 
     def mint(self, lifetime: int, scopes: tuple[str, ...] | None) -> str:
-        """A token's text: a JWT, as the service's own, whose claims are documented nowhere."""
+        """The text of a token: a JWT, like real tokens. Their claims are not documented."""
         now = self.clock()
         claims = {
             "sub": self.app_key,
@@ -170,7 +170,7 @@ class State:
         return jwt.encode(claims, self.signing_key, algorithm="HS256")
 
     def grant_of(self, token: str) -> Grant | None:
-        """What *token* may do, or None if it is not live."""
+        """The rights of *token*, or None if it is not valid."""
         with self._lock:
             grant = self._grants.get(token)
             return grant if grant is not None and self.clock() < grant.expires_at else None
@@ -207,7 +207,7 @@ class State:
         return job
 
     def poll(self, job_id: str) -> Job | None:
-        """One look at a job: the first finds it pending, the second running, the third ended."""
+        """Poll a job: the first poll finds it pending, the second running, the third finished."""
         with self._lock:
             job = self._jobs.get(job_id)
             if job is None:

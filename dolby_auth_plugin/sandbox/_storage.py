@@ -1,8 +1,8 @@
 """
-The storage that presigned URLs lead to: a little of Amazon S3.
+The storage behind the presigned URLs: a small part of Amazon S3.
 
-A URL's query says what may be done and until when, so a token has no business here: S3 refuses a
-request that carries both, and prints the token into its answer.
+The query of a URL grants access for a limited time, so the request must not carry a token. S3
+rejects a request with both and repeats the token in its response.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ async def _answer(state: State, request: Request) -> Response:
     signature = _signature(state, method, path, date, lifetime)
     if not hmac.compare_digest(signature.encode(), query.get("X-Amz-Signature", "").encode()):
         return _error(403, "AccessDenied", "Access Denied")
-    # Signed by us, so both can be read.
+    # The signature is valid, so this module wrote both values and they can be parsed.
     ends_at = datetime.strptime(date, _DATE).replace(tzinfo=UTC) + timedelta(seconds=int(lifetime))
     if state.clock() >= ends_at.timestamp():
         return _error(403, "AccessDenied", "Request has expired")

@@ -1,7 +1,7 @@
 """
-The token endpoint: the client credentials grant (RFC 6749 §4.4), as far as Dolby.io follows it.
+The token endpoint: the client credentials grant (RFC 6749 §4.4) as Dolby.io implements it.
 
-What to send is documented. No error answer is: statuses and bodies of refusals are unconfirmed.
+The request is documented. The error responses are not, so their statuses and bodies are unconfirmed.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _KNOWN_SCOPES = frozenset(
     }
 )
 
-# Seconds: what a request that names no lifetime gets, and the longest there is.
+# Seconds: the lifetime if the request has none, and the maximum.
 _DEFAULT_LIFETIME = 1800
 _LONGEST_LIFETIME = 86_400
 
 _FORM = "application/x-www-form-urlencoded"
-# Short enough for `int`, long enough for any lifetime somebody asks for by mistake.
+# The limit keeps `int` fast and still accepts every lifetime that a user may send by mistake.
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class TokenEndpoint:
-    """Answers token requests, or serves the faults queued for them."""
+    """Answers token requests with a token, an error, or a queued fault."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -59,7 +59,7 @@ class TokenEndpoint:
         state = self._state
         arrived_at = datetime.fromtimestamp(state.clock(), UTC)
         state.count("token_requests")
-        # A fault is for requests that arrive after it was queued, not for those already waiting.
+        # A fault applies to later requests only, not to requests that are already waiting.
         fault, latency = state.next_fault(), state.latency
         form = parse_qs((await request.body()).decode(errors="replace"))
         await asyncio.sleep(latency)
@@ -103,7 +103,7 @@ class TokenEndpoint:
             return _bad_request("A parameter was sent more than once")
         if form.get("grant_type") != ["client_credentials"]:
             return _bad_request("grant_type must be client_credentials")
-        # The service may as well cut what is too long; its lower bound is stated nowhere.
+        # Unconfirmed: the service may reduce a long lifetime instead. Its minimum is not documented.
         if "expires_in" in form and not 1 <= (_lifetime_asked_for(form) or 0) <= _LONGEST_LIFETIME:
             return _bad_request(f"expires_in must be whole seconds from 1 to {_LONGEST_LIFETIME}")
         return None
@@ -118,8 +118,8 @@ class TokenEndpoint:
         lifetime = _lifetime_asked_for(form) or _DEFAULT_LIFETIME
         scopes: tuple[str, ...] | None = None
         if "scope" in form:
-            # Unknown scopes are dropped without a word. What a request with none but unknown ones
-            # yields is unconfirmed: here, a token that may do nothing in Communications.
+            # Unknown scopes are dropped silently. The result is unconfirmed if all are unknown:
+            # here, the token then has no rights in Communications.
             scopes = tuple(dict.fromkeys(scope for scope in form["scope"][0].split(" ") if scope in _KNOWN_SCOPES))
         token, early = self._state.grant(lifetime, scopes)
         body: dict[str, Any] = {
@@ -133,7 +133,7 @@ class TokenEndpoint:
 
 
 def _basic_credentials(header: str | None) -> tuple[str, str] | None:
-    """Key and secret of RFC 7617, in UTF-8 and, unlike RFC 6749 §2.3.1, never percent-encoded."""
+    """Key and secret from a Basic header (RFC 7617): UTF-8, not percent-encoded as in RFC 6749 §2.3.1."""
     scheme, _, encoded = (header or "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -154,11 +154,11 @@ def _bad_request(detail: str) -> Response:
 
 
 def _reset_connection(request: Request) -> None:
-    """Ends the connection without an answer; whatever is sent afterwards goes nowhere."""
+    """Reset the connection without a response. Anything sent later is discarded."""
     transport: asyncio.Transport = request.scope["state"]["transport"]
     connection: socket.socket = transport.get_extra_info("socket")
-    # The client may have hung up before.
+    # The client may have closed the connection.
     with contextlib.suppress(OSError):
-        # Closing with no time to linger sends a reset instead of an orderly end.
+        # A linger time of zero makes the close send a reset (RST) instead of a normal end (FIN).
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -27,12 +27,12 @@ from ..internals import count_leak, granted
 NAMES = ["requests", "httpx", "httpx async", "httpx2"]
 
 
-# Nobody listens there.
+# No server listens on this port.
 DEAD_PROXY = "http://127.0.0.1:9"
 
 
 def run(*arguments: str, **environment: str) -> Result:
-    """The command without a terminal, whatever the environment of these tests says of one, or of proxies."""
+    """Run the command without a terminal. Ignores terminal and proxy settings of the environment."""
     plain = dict.fromkeys(("FORCE_COLOR", "TTY_COMPATIBLE", "http_proxy", "HTTP_PROXY", "no_proxy"))
     return CliRunner(env={**plain, **environment}).invoke(cli.main, arguments)
 
@@ -42,7 +42,7 @@ def run(*arguments: str, **environment: str) -> Result:
 
 @pytest.fixture(scope="module")
 def shown() -> Result:
-    """One run, long enough for a renewal before the revocation and one after it; behind a proxy that is down."""
+    """One run with a renewal before and after the revocation. The environment names a proxy that is down."""
     return run("demo", "--seconds", "6.5", http_proxy=DEAD_PROXY)
 
 
@@ -51,24 +51,24 @@ def rows_of(text: str) -> dict[str, list[int]]:
     return {name: [int(number) for number in numbers] for name, *numbers in cells if numbers and numbers[0].isdigit()}
 
 
-def test_the_demo_ends_well(shown: Result) -> None:
+def test_the_demo_succeeds(shown: Result) -> None:
     assert (shown.exit_code, shown.exception) == (0, None), shown.output
 
 
-def test_each_client_renews_ahead_heals_a_401_and_leaks_nothing(shown: Result) -> None:
+def test_each_client_renews_early_retries_a_401_and_leaks_nothing(shown: Result) -> None:
     rows = rows_of(shown.output)
 
     assert [*NAMES, "all"] == list(rows)
     for name in NAMES:
-        calls, token_requests, renewed, healed, leaks, failures = rows[name]
+        calls, token_requests, renewed, retried, leaks, failures = rows[name]
         assert calls > 50
         assert renewed >= 1
-        assert healed == 1
-        assert token_requests == 1 + renewed + healed
+        assert retried == 1
+        assert token_requests == 1 + renewed + retried
         assert (leaks, failures) == (0, 0)
 
 
-def test_the_last_row_adds_up(shown: Result) -> None:
+def test_the_last_row_is_the_sum(shown: Result) -> None:
     rows = rows_of(shown.output)
 
     assert rows["all"] == [sum(rows[name][column] for name in NAMES) for column in range(6)]
@@ -78,12 +78,12 @@ def test_without_a_terminal_there_are_plain_lines(shown: Result) -> None:
     assert "\x1b" not in shown.output
     for name in NAMES:
         assert re.search(rf"^{name}: \d+ calls, \d+ token requests$", shown.output, re.MULTILINE)
-    assert shown.output.endswith("All calls were answered, and no token reached storage.\n")
+    assert shown.output.endswith("All calls succeeded, and no token was sent to storage.\n")
 
 
 @pytest.fixture
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loopback is reached directly, whatever the environment of these tests says."""
+    """Connect to loopback directly. Ignores the proxies of the environment."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
@@ -98,7 +98,7 @@ def test_with_a_terminal_there_is_a_progress_display() -> None:
     assert trials[0].failures == []
 
 
-def test_the_progress_display_rests_when_the_first_client_has_ended() -> None:
+def test_the_progress_display_is_idle_while_it_waits_for_the_last_client() -> None:
     def work(trial: Trial) -> None:
         trial.stopped.wait(0.4)
 
@@ -130,10 +130,10 @@ def test_a_failure_or_a_leak_makes_the_exit_status_1(failures: int, leaks: int) 
     status, text = report(broken(), broken(failures=failures, leaks=leaks))
 
     assert status == 1
-    assert f"Not good. Failures: {failures}; requests that reached storage with a token: {leaks}." in text
+    assert f"The demo failed. Failures: {failures}. Requests that sent a token to storage: {leaks}." in text
 
 
-def test_failures_are_told_the_first_of_them() -> None:
+def test_only_the_first_failures_are_listed() -> None:
     _, text = report(broken(failures=7))
 
     assert "broken: GET /4: HTTP 500" in text
@@ -195,7 +195,7 @@ def test_a_wrong_outcome_is_a_failure(status: str, download: bytes, failure: str
     assert failures_of(lambda trial: demonstration.make(trial, send))[0] == failure
 
 
-def test_a_missing_host_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_http_library_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "dolby_auth_plugin.cli.demonstration")
     monkeypatch.delattr(cli, "demonstration")
     monkeypatch.setitem(sys.modules, "httpx2", None)
@@ -206,8 +206,8 @@ def test_a_missing_host_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -
     assert result.output == "Error: the demo needs httpx2: pip install 'dolby-auth-plugin[all]'\n"
 
 
-def test_a_missing_sandbox_is_told_in_a_sentence() -> None:
-    # In a process of its own: this one has the sandbox, and its classes must stay the same.
+def test_a_missing_sandbox_is_reported_in_one_sentence() -> None:
+    # A separate process: this one has imported the sandbox, and importing it again would replace its classes.
     script = """
 import sys
 sys.modules["jwt"] = None
@@ -230,7 +230,7 @@ main()
 
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """`demo --live` meets a sandbox where it expects the service."""
+    """`demo --live` uses a sandbox in place of the service."""
     with Sandbox() as sandbox:
         monkeypatch.setenv("DOLBYIO_APP_KEY", sandbox.app_key)
         monkeypatch.setenv("DOLBYIO_APP_SECRET", sandbox.app_secret)
@@ -238,12 +238,12 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def test_live_obtains_a_token_and_says_so(live: Sandbox) -> None:
+def test_live_obtains_a_token_and_reports_it(live: Sandbox) -> None:
     result = run("demo", "--live", no_proxy="127.0.0.1")
 
     assert result.exit_code == 0
     assert "Obtained an API token with requests." in result.output
-    assert re.search(r"It lives 1[78]\d\d s more, until .* UTC; scopes: unrestricted", result.output)
+    assert re.search(r"It expires in 1[78]\d\d s, at .* UTC\. Scopes: unrestricted", result.output)
     [token] = granted(live)
     assert token not in result.output
 
@@ -268,7 +268,7 @@ def test_live_without_credentials_names_the_variables(monkeypatch: pytest.Monkey
     assert "DOLBYIO_APP_KEY and DOLBYIO_APP_SECRET or APP_KEY and APP_SECRET\n" in result.output
 
 
-def test_live_takes_the_first_library_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_uses_the_first_library_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_KEY", "key")
     monkeypatch.setenv("APP_SECRET", "secret")
     monkeypatch.setitem(sys.modules, "dolby_auth_plugin.requests", None)
@@ -293,7 +293,7 @@ def test_version_is_the_packages() -> None:
     assert run("--version").output == f"dolby-auth, version {dolby_auth_plugin.__version__}\n"
 
 
-def test_help_tells_of_the_demo() -> None:
+def test_help_lists_the_demo() -> None:
     assert "demo" in run("-h").output
 
 
@@ -325,7 +325,7 @@ def test_the_entry_point_starts_the_command(
 
 
 @pytest.mark.parametrize(("module", "library"), [("click", "click"), ("rich.console", "rich")])
-def test_without_its_extra_the_command_is_one_sentence(
+def test_without_its_extra_the_command_prints_one_sentence(
     module: str, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "dolby_auth_plugin.cli")

@@ -1,4 +1,4 @@
-"""What the benchmarks make of results, without measuring."""
+"""How the benchmarks report results. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def table(measure: str, results: dict[str, dict[str, Any]]) -> dict[str, list[st
     return {line[0]: line[1:] for line in report.rows(BY_MEASURE[measure], results)}
 
 
-def test_a_figure_is_shown_over_the_limit_and_ours_over_it() -> None:
+def test_a_row_shows_its_ratio_to_the_baseline_and_ours_to_this_row() -> None:
     lines = table("added", {CONSTANT_HEADER: {"value": 500.0}, OURS: {"value": 1250.0}, "peer": {"value": 5000.0}})
 
     assert lines[OURS][:3] == ["1,250", "2.50", "1.00"]
@@ -32,11 +32,11 @@ def test_a_ratio_near_one_is_shown_in_thousandths() -> None:
     assert [lines[name][1] for name in (CONSTANT_HEADER, OURS, "peer")] == ["1.00", "1.006", "1.06"]
 
 
-def test_of_what_is_measured_in_turn_the_median_ratio_to_the_limit_counts() -> None:
-    def run(limit: float, ours: float) -> dict[str, Any]:
-        return {CONSTANT_HEADER: {"value": limit}, OURS: {"value": ours}}
+def test_the_typical_result_is_the_median_ratio_to_the_baseline() -> None:
+    def run(baseline: float, ours: float) -> dict[str, Any]:
+        return {CONSTANT_HEADER: {"value": baseline}, OURS: {"value": ours}}
 
-    # The last one met a busy machine.
+    # The machine is busy during the last run.
     found = report.typical(
         [CONSTANT_HEADER, OURS, "left out"], [run(100.0, 101.0), run(102.0, 105.06), run(200.0, 300.0)]
     )
@@ -44,13 +44,13 @@ def test_of_what_is_measured_in_turn_the_median_ratio_to_the_limit_counts() -> N
     assert {name: round(result["value"], 6) for name, result in found.items()} == {CONSTANT_HEADER: 102, OURS: 105.06}
 
 
-def test_a_run_that_broke_is_told_of_all_that_were_in_it() -> None:
+def test_a_failed_run_is_an_error_for_all_its_subjects() -> None:
     whole = {CONSTANT_HEADER: {"value": 1.0}, OURS: {"value": 1.0}}
 
     assert report.typical([OURS], [whole, {"error": "hung"}]) == {OURS: {"error": "hung"}}
 
 
-def test_a_number_is_shown_over_the_least_there_can_be() -> None:
+def test_a_count_is_compared_with_the_least_possible_count() -> None:
     lines = table(
         "refusal",
         {OURS: {"value": 4, **CALLS}, "peer": {"value": 2000, **CALLS}, "broken": {"error": "hung for 240 s"}},
@@ -73,24 +73,24 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("revocation", {"value": 0, "token_requests": 64}, "64 token requests"),
     ("refusal", {"value": 6}, "6 token requests"),
     ("bodies", {"value": 1, "kinds": {"bytes": "sent again", "file": "corrupted"}}, "file corrupted"),
-    ("lag", {"value": 20.0}, "the loop stood still"),
+    ("lag", {"value": 20.0}, "the event loop was blocked"),
     ("elsewhere", {"value": 1}, "the token went to another host"),
     ("memory", {"value": 1.0, "threads": 1}, "1 threads"),
 ]
 
 
-@pytest.mark.parametrize(("measure", "result", "told"), WRONG, ids=[f"{row[0]}-{row[2]}" for row in WRONG])
-def test_what_is_wrong_is_told(measure: str, result: dict[str, Any], told: str) -> None:
-    assert told == BY_MEASURE[measure].wrong({**CALLS, **result})
+@pytest.mark.parametrize(("measure", "result", "message"), WRONG, ids=[f"{row[0]}-{row[2]}" for row in WRONG])
+def test_a_wrong_result_has_a_message(measure: str, result: dict[str, Any], message: str) -> None:
+    assert message == BY_MEASURE[measure].wrong({**CALLS, **result})
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.measure)
-def test_what_is_right_is_told(scenario: Scenario) -> None:
+def test_a_correct_result_has_no_message(scenario: Scenario) -> None:
     right = {"value": 0, "stalled": 0, "token_requests": 1, "kinds": {"bytes": "sent again"}, "threads": 0, **CALLS}
 
     assert scenario.wrong(right) == ""
 
 
-def test_every_way_has_the_limit_and_ours() -> None:
+def test_every_library_has_the_baseline_and_ours() -> None:
     for way in ALL_WAYS:
         assert [CONSTANT_HEADER, OURS] == [subject.name for subject in subjects(*way)][:2]

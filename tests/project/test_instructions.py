@@ -1,4 +1,4 @@
-"""The guard of the hot path's instruction counts: what it says of counts, without counting."""
+"""The check of the instruction counts: how it compares counts. Nothing is counted here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_count_within_three_percent_passes(counted: int) -> None:
     assert [] == instructions.failures(RECORD, now)
 
 
-def test_a_count_that_rose_by_more_fails_and_is_named() -> None:
+def test_a_count_that_rose_by_more_fails_and_is_reported() -> None:
     now = replace(RECORD, ours={**RECORD.ours, "httpx": 10_310})
 
     assert ["httpx: 10,310 instructions, 3.1% more than the recorded 10,000"] == instructions.failures(RECORD, now)
@@ -44,13 +44,13 @@ def test_a_count_that_fell_by_more_fails_until_it_is_recorded() -> None:
     [
         (
             replace(RECORD, made_with={**RECORD.made_with, "httpx": "0.29"}),
-            "the record is of httpx 0.28.1, this is 0.29",
+            "the record is for httpx 0.28.1, this is 0.29",
         ),
         (replace(RECORD, constant={**RECORD.constant, "httpx": 8_090}), "another build of CPython 3.11.7"),
     ],
     ids=["another-version", "another-build"],
 )
-def test_counts_that_mean_something_else_are_not_compared(now: instructions.Counts, reason: str) -> None:
+def test_counts_of_another_version_or_build_are_not_compared(now: instructions.Counts, reason: str) -> None:
     assert reason in str(instructions.why_incomparable(RECORD, now))
 
 
@@ -66,11 +66,11 @@ def test_every_way_is_recorded() -> None:
     assert list(WAYS) == list(record.ours) == list(record.constant)
 
 
-def test_without_valgrind_it_tells_so_and_passes(
+def test_without_valgrind_it_reports_so_and_passes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "")
 
     assert 0 == instructions.main([])
 
-    assert "instructions not counted: there is no valgrind here\n" == capsys.readouterr().out
+    assert "instructions not counted: valgrind is not installed\n" == capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What is public, what imports what, and what works without which library."""
+"""The public names, the direction of imports, and behaviour without an HTTP library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import dolby_auth_plugin
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
 ROOT = PACKAGE.parent
 
-# Each layer may import those before it. Adapters don't know each other.
+# Each layer may import only earlier layers. Adapters do not import each other.
 LAYERS = [
     ["_core.version", "_core.errors", "_core.cutoff", "_core.silence", "_core.forks", "_core.refusals"],
     ["_core.token", "_core.scope", "_core.credentials", "_core.hosts", "_core.failures"],
@@ -44,13 +44,13 @@ def test_public_names() -> None:
     assert all(hasattr(dolby_auth_plugin, name) for name in dolby_auth_plugin.__all__)
 
 
-def test_dolby_auth_is_the_requests_one() -> None:
+def test_dolby_auth_is_the_class_for_requests() -> None:
     assert dolby_auth_plugin.DolbyAuth is importlib.import_module("dolby_auth_plugin.requests").DolbyAuth
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        dolby_auth_plugin.nothing  # noqa: B018 - the look-up is the test
+        dolby_auth_plugin.nothing  # noqa: B018 - the lookup is the test
 
 
 def test_public_names_have_docstrings() -> None:
@@ -67,7 +67,7 @@ def path_of(module: str) -> Path:
 
 
 def imports_of(module: str) -> set[str]:
-    """The package's own modules that *module* imports at its top, as `LAYERS` names them."""
+    """The modules of the package that *module* imports at the top level, named as in `LAYERS`."""
     folder = module.rpartition(".")[0]
     found = set()
     for node in ast.parse(path_of(module).read_text()).body:
@@ -78,7 +78,7 @@ def imports_of(module: str) -> set[str]:
 
 
 def test_every_module_has_a_layer() -> None:
-    """The command line, the sandbox and the entry points are not layers: nothing imports them."""
+    """The command line, the sandbox and the entry points are not layers: no layer imports them."""
     apart = {"__init__", "__main__"}
     modules = {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -90,7 +90,7 @@ def test_every_module_has_a_layer() -> None:
 
 
 @pytest.mark.parametrize("module", [module for layer in LAYERS for module in layer])
-def test_imports_point_one_way(module: str) -> None:
+def test_a_module_imports_only_lower_layers(module: str) -> None:
     [level] = [number for number, layer in enumerate(LAYERS) if module in layer]
     below = {name for layer in LAYERS[:level] for name in layer}
 
@@ -99,14 +99,14 @@ def test_imports_point_one_way(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for layer in LAYERS for module in layer if module[:5] in ("_core", "_http")])
 def test_nothing_below_an_adapter_imports_an_http_library(module: str) -> None:
-    """`_requests` may: only the adapter of requests imports it."""
+    """`_requests` may import requests, because only the adapter for requests imports it."""
     text = path_of(module).read_text()
 
     assert not re.search(r"^\s*(import|from) (requests|urllib3|httpx2?|httpcore2?|trio|anyio)\b", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
-def test_a_missing_host_names_its_extra(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_http_library_names_its_extra(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.delitem(sys.modules, f"dolby_auth_plugin.{library}")
 
@@ -130,8 +130,8 @@ def test_the_package_imports_no_http_library() -> None:
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
-def test_an_adapter_brings_no_event_loop_that_its_library_does_not(library: str) -> None:
-    """asyncio alone would take longer to import than all of the adapter."""
+def test_an_adapter_imports_asyncio_only_if_its_library_does(library: str) -> None:
+    """Importing asyncio takes longer than importing the adapter."""
     script = (
         f"import sys, {library}\n"
         "before = 'asyncio' in sys.modules\n"
@@ -148,7 +148,7 @@ def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_the_changelog_begins_with_this_version_or_what_is_unreleased() -> None:
+def test_the_changelog_begins_with_unreleased_and_this_version() -> None:
     headings = re.findall(r"^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
     assert headings[0] == "Unreleased"

@@ -1,4 +1,4 @@
-"""What the README shows is run."""
+"""Runs the code of the README."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def pointed_at(sandbox: Sandbox, code: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """*code* with token_url, allowed_hosts and the called URLs changed, and nothing else."""
+    """*code* for the sandbox: changes only token_url, allowed_hosts and the URLs of the calls."""
     monkeypatch.setenv("DOLBYIO_APP_KEY", sandbox.app_key)
     monkeypatch.setenv("DOLBYIO_APP_SECRET", sandbox.app_secret)
     where = f"token_url={sandbox.token_url!r}, allowed_hosts={sandbox.allowed_hosts!r}"
@@ -48,7 +48,7 @@ def test_the_second_example_works_against_the_sandbox(adapter: str, monkeypatch:
         assert (sandbox.api_calls, sandbox.unauthorized) == (1, 0)
 
 
-def test_a_gateway_is_added_as_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gateway_example_allows_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_KEY", "key")
     monkeypatch.setenv("APP_SECRET", "secret")
     names: dict[str, Any] = {"dolby_auth_plugin": dolby_auth_plugin, "DolbyAuth": dolby_auth_plugin.DolbyAuth}
@@ -58,7 +58,7 @@ def test_a_gateway_is_added_as_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert authority(names["auth"], "https://gateway.example.com/x") == "gateway.example.com:443"
 
 
-def test_the_sandbox_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sandbox_example_prints_the_number_in_its_comment(capsys: pytest.CaptureFixture[str]) -> None:
     exec(BLOCKS[3], {})
 
     assert capsys.readouterr().out == "2\n"

@@ -1,4 +1,4 @@
-"""What an auth object costs while it does nothing, and what a fetch costs others."""
+"""The cost of idle auth objects, and the cost of a fetch for other tasks."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from ..servers import Received, Reply, serving
 DRIVERS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
 OWN_HOSTS = {"allowed_hosts": ["a.example.com", "*.b.example.com"]}
 
-# Whoever measures which lines ran allocates memory for it, in our frames.
-measured = pytest.mark.skipif(coverage.Coverage.current() is not None, reason="coverage allocates memory of its own")
+# coverage allocates memory in the measured frames.
+measured = pytest.mark.skipif(coverage.Coverage.current() is not None, reason="coverage allocates memory itself")
 
 every_configuration = pytest.mark.parametrize(
     ("driver", "options"),
@@ -45,7 +45,7 @@ every_driver = pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: dri
 
 
 class Answering:
-    """A sender that answers each token request with another token, and keeps nothing."""
+    """A sender that answers each token request with a new token and stores nothing."""
 
     def __init__(self, life: int = 1800) -> None:
         self.count = 0
@@ -59,7 +59,7 @@ class Answering:
 
 @contextmanager
 def allocated() -> Iterator[Callable[[], int]]:
-    """Gives the bytes allocated since its begin and not freed."""
+    """Provides a function that returns the bytes allocated since the start and not freed."""
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
@@ -75,7 +75,7 @@ def allocated() -> Iterator[Callable[[], int]]:
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - nothing but their number
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only their number
 
 
 @measured
@@ -89,13 +89,13 @@ def test_ten_thousand_auth_objects_are_less_than_2_kib_each(driver: Driver, opti
         each = bytes_since() / len(many)
 
     assert each < 2048
-    # Fewer, where a thread of an earlier test's server has ended meanwhile.
+    # There may be fewer threads, if a server thread of an earlier test has ended.
     assert threading.active_count() <= threads
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files can be counted on Linux only")
 @every_driver
-def test_neither_a_thread_nor_a_socket_lives_between_fetches(driver: Driver) -> None:
+def test_no_thread_and_no_socket_stays_open_between_fetches(driver: Driver) -> None:
     with serving() as server:
         server.answer = lambda _: Reply(body=b'{"access_token":"abc"}', headers={"Connection": "close"})
         threads, files = threading.active_count(), open_files()
@@ -103,7 +103,7 @@ def test_neither_a_thread_nor_a_socket_lives_between_fetches(driver: Driver) -> 
         for auth in many[:10]:
             auth.token()
         wait_for_fetches()
-        # The server's own end of a connection closes in a thread of its own.
+        # The server closes its end of a connection in another thread.
         until = time.monotonic() + 10
         while (open_files() > files or threading.active_count() > threads) and time.monotonic() < until:
             time.sleep(0.001)
@@ -114,8 +114,10 @@ def test_neither_a_thread_nor_a_socket_lives_between_fetches(driver: Driver) -> 
 
 @measured
 @every_configuration
-def test_after_many_fetches_and_a_call_it_is_less_than_3_kib(driver: Driver, options: dict[str, Any]) -> None:
-    """The token's text not counted."""
+def test_after_many_fetches_and_a_call_an_auth_object_is_less_than_3_kib(
+    driver: Driver, options: dict[str, Any]
+) -> None:
+    """The text of the token is not counted."""
     sender = Answering()
     url = "https://a.example.com/" if options else "https://api.dolby.com/"
     request = driver.library.Request("GET", url)
@@ -141,14 +143,14 @@ def test_after_many_fetches_and_a_call_it_is_less_than_3_kib(driver: Driver, opt
 
 
 @measured
-def test_after_an_hour_of_roll_overs_and_refusals_nothing_has_grown() -> None:
-    """Tokens of 4 s, hosts without number, each of which refuses its first request."""
+def test_an_hour_of_renewals_and_refusals_uses_no_more_memory() -> None:
+    """Tokens live 4 s. There are many hosts, and each one refuses its first request."""
     driver = DRIVERS[0]
     clock, sender = FakeClock(), Answering(life=4)
     auth = on_clock(driver.adapter.DolbyAuth(**CLASSIC, allowed_hosts=["*.example.com"]), clock)
     send_with(auth, sender)
 
-    def roll_over(times: int) -> None:
+    def renew(times: int) -> None:
         for _ in range(times):
             url = f"https://h{clock.monotonic():.0f}.example.com/"
             auth(driver.library.Request("GET", url).prepare())
@@ -157,13 +159,13 @@ def test_after_an_hour_of_roll_overs_and_refusals_nothing_has_grown() -> None:
             clock.advance(3.9)
             wait_for_fetches()
 
-    # Until all that is bounded is full.
-    roll_over(KnownOrigins.LIMIT + 1)
+    # First fill all bounded caches.
+    renew(KnownOrigins.LIMIT + 1)
     threads = threading.active_count()
     with allocated() as bytes_since:
-        roll_over(300)
+        renew(300)
         first = bytes_since()
-        roll_over(600)
+        renew(600)
         grown = bytes_since() - first
 
     assert sender.count > 900
@@ -176,9 +178,9 @@ def test_a_fetch_delays_an_event_loop_by_less_than_20_ms(
     library: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """
-    With TLS, whose context takes longer than that to make.
+    The fetch uses TLS. Creating a TLS context takes longer than 20 ms.
 
-    The least of many fetches is judged: what the library does, each of them has; what else the machine does, not.
+    The test checks the minimum of many fetches: the cost of the library affects all of them, other load only some.
     """
     driver = AsyncHttpxDriver(library, "asyncio")
     bundle = tmp_path / "ca.pem"

@@ -1,9 +1,9 @@
 """
-What goes over the wire and comes back from it when a value holds what it should not: bytes, not mocks.
+Invalid values in arguments and responses, tested with real bytes on the wire, not with mocks.
 
-Control characters, line ends, what reorders text, lone surrogates, and a mebibyte of it: in what a user gives and in
-what an endpoint answers. Each has one defined outcome, and no line of ours can be forged with it. And the Basic
-credentials go to the token endpoint alone, whatever the answer, the environment or a lent client says.
+The values contain control characters, line ends, bidirectional marks, lone surrogates, or a mebibyte of text. Each has
+one defined result and cannot forge a line of a log or message. The Basic credentials are sent to the token endpoint
+only, independent of the response, the environment and a lent client.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .test_faults import CERTIFICATES, bad_certificate
 
 DRIVERS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
 
-# By what they do to a line, a header, a terminal or a reader's eye.
+# Characters that are dangerous in a line, in a header, in a terminal or for a reader.
 DANGEROUS = {
     "CR": "\r",
     "LF": "\n",
@@ -69,7 +69,7 @@ DANGEROUS = {
 }
 HARMLESS = {"emoji": "\N{SNAKE}", "beyond the BMP": "\U0001d11e", "accent": "e\u0301", "Hebrew": "\u05d0"}
 
-# What has no place in a key or secret; the rest of it is just odd.
+# Characters that are not allowed in a key or secret. The others are unusual, but allowed.
 UNSENDABLE = {
     name: text for name, text in DANGEROUS.items() if any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
 }
@@ -78,12 +78,12 @@ SENDABLE = "".join(text for name, text in {**DANGEROUS, **HARMLESS}.items() if n
 NOW = FakeClock().now()
 CREDENTIALS = AppCredentials(KEY, SECRET)
 
-# Characters of a line that a person is to read.
+# The maximum length of a readable line.
 READABLE = 1_500
 
 
 def unprintable(*texts: object) -> str:
-    """What in them could forge a line, or have it read in another order. Judged by Unicode's own categories."""
+    """The characters that could forge or reorder a line, by their Unicode category."""
     joined = "".join(str(text) for text in texts if text is not None)
     categories = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
     return "".join(sorted(char for char in set(joined) if unicodedata.category(char) in categories))
@@ -95,7 +95,7 @@ def is_readable(error: TokenError | Failure, message: str) -> bool:
 
 
 class Sender(NamedTuple):
-    """Who sends the token request: a library's own client, or one that was lent."""
+    """The sender of the token request: the adapter's own client, or a lent one."""
 
     driver: Driver
     lends: bool
@@ -105,7 +105,7 @@ class Sender(NamedTuple):
         return "session" if self.driver.name == "requests" else "client"
 
     def client(self) -> Any:
-        """One to lend. It would follow redirects, and knows no certificates."""
+        """A client to lend. That of httpx follows redirects and does not verify certificates."""
         if self.driver.name == "requests":
             return self.driver.library.Session()
         return self.driver.library.Client(verify=False, follow_redirects=True)
@@ -161,7 +161,7 @@ def _other() -> Iterator[Server]:
 
 @pytest.fixture
 def other(_other: Server) -> Server:
-    """A server that has no business with any of this."""
+    """A server that must not receive credentials."""
     _other.log.clear()
     return _other
 
@@ -174,7 +174,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Sent(NamedTuple):
-    """A request, as the bytes tell it."""
+    """A request, parsed from its bytes."""
 
     line: str
     headers: dict[str, str]
@@ -188,7 +188,7 @@ class Sent(NamedTuple):
 
 
 def parsed(raw: bytes) -> Sent:
-    """It is one request: nothing else is a line end, and no header comes twice."""
+    """Parse *raw* and check that it is one request without injected lines or duplicate headers."""
     head, _, body = raw.partition(b"\r\n\r\n")
     line, *headers = head.decode("ascii").split("\r\n")
     assert "" == unprintable(line, *headers)
@@ -199,7 +199,7 @@ def parsed(raw: bytes) -> Sent:
     return Sent(line, by_name, body.decode("ascii"))
 
 
-# What a token request has, and no more.
+# The complete set of headers of a token request.
 HEADERS = {
     "accept",
     "accept-encoding",
@@ -222,12 +222,12 @@ def expected(sender: Sender, wire: Wire) -> dict[str, str]:
     }
 
 
-# What a user gives
+# Arguments of the user
 
 
 @each_sender
-def test_credentials_of_odd_characters_are_on_the_wire_as_they_are(sender: Sender, lent: Any, wire: Wire) -> None:
-    """In base64, so that the request is the same as any other: its lines, its headers, its body."""
+def test_credentials_with_unusual_characters_are_sent_unchanged(sender: Sender, lent: Any, wire: Wire) -> None:
+    """Base64 encodes them, so the lines, headers and body of the request are as usual."""
     scope = ["comms:*", "comms:conf:admin"]
     auth = sender.auth(f"{wire.url}/token", lent, app_key=f"k{SENDABLE}", app_secret=f"s:{SENDABLE}", scope=scope)
 
@@ -241,7 +241,7 @@ def test_credentials_of_odd_characters_are_on_the_wire_as_they_are(sender: Sende
     assert "grant_type=client_credentials&expires_in=1800&scope=comms%3A%2A+comms%3Aconf%3Aadmin" == sent.body
 
 
-# How a key and secret come in: given, in the environment, from a callable.
+# Two ways to provide a key and a secret.
 def by_argument(sender: Sender, key: str, secret: str, _: pytest.MonkeyPatch) -> Any:
     return sender.auth(TOKEN_URL, app_key=key, app_secret=secret)
 
@@ -252,30 +252,30 @@ def by_environment(sender: Sender, key: str, secret: str, monkeypatch: pytest.Mo
     return sender.driver.adapter.DolbyAuth()
 
 
-@pytest.mark.parametrize("give", [by_argument, by_environment], ids=["given", "in the environment"])
+@pytest.mark.parametrize("give", [by_argument, by_environment], ids=["as arguments", "in the environment"])
 @each_own
-def test_a_key_or_secret_that_cannot_be_sent_is_refused_in_a_line_that_shows_no_secret(
+def test_a_key_or_secret_that_cannot_be_sent_is_rejected_in_one_line_without_the_secret(
     give: Callable[..., Any], sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On Linux the environment's bytes that are no UTF-8 come as lone surrogates; NUL can't stand there."""
-    told: dict[str, str] = {}
+    """On Linux, invalid UTF-8 in the environment becomes lone surrogates. NUL cannot occur there."""
+    messages: dict[str, str] = {}
     texts = {name: text for name, text in UNSENDABLE.items() if give is by_argument or "\0" not in text}
     if give is by_environment:
-        # Others can't be written there.
+        # The environment cannot contain a high surrogate.
         texts = {name: text for name, text in texts.items() if "\ud83d" not in text}
 
     for name, text in texts.items():
         for what, pair in {"app key": (f"k{text}", "canary"), "app secret": ("k", f"canary{text}")}.items():
             with pytest.raises(ValueError, match=f"the {what} must not contain control characters") as caught:
                 give(sender, *pair, monkeypatch)
-            told[f"{what}, {name}"] = str(caught.value)
+            messages[f"{what}, {name}"] = str(caught.value)
 
-    assert 2 * len(texts) == len(told)
-    assert [] == [name for name, message in told.items() if "canary" in message or unprintable(message)]
+    assert 2 * len(texts) == len(messages)
+    assert [] == [name for name, message in messages.items() if "canary" in message or unprintable(message)]
 
 
-def test_credentials_in_bytes_that_are_no_utf_8_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when the token is asked for, in another thread and with a `UnicodeEncodeError`."""
+def test_credentials_that_are_not_utf_8_are_rejected_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the fetch would raise a `UnicodeEncodeError` later, in another thread."""
     monkeypatch.setenv("DOLBYIO_APP_KEY", "k")
     monkeypatch.setenv("DOLBYIO_APP_SECRET", os.fsdecode(b"canary\xe9"))
 
@@ -286,7 +286,7 @@ def test_credentials_in_bytes_that_are_no_utf_8_are_refused(monkeypatch: pytest.
 
 
 class Changing(AppCredentials):
-    """As a vault's client may make them: looked up when they are asked for."""
+    """Credentials as the client of a vault may create them: the secret is looked up at each access."""
 
     __slots__ = ()
 
@@ -299,30 +299,30 @@ class Changing(AppCredentials):
 
     @app_secret.setter
     def app_secret(self, _: str) -> None:
-        """What it is made with is not kept."""
+        """Ignore the value."""
 
 
 BAD_CALLABLES: dict[str, Callable[[], AppCredentials]] = {
     "a lone surrogate": lambda: AppCredentials("k", "canary\udcff"),
     "a line end": lambda: AppCredentials("k", "canary\r\nX-Injected: yes"),
-    "an error of many lines": lambda: (_ for _ in ()).throw(RuntimeError("canary\r\nforged")),
-    "later than at construction": Changing,
+    "an error with several lines": lambda: (_ for _ in ()).throw(RuntimeError("canary\r\nforged")),
+    "a value that changes later": Changing,
 }
 
 
 @pytest.mark.parametrize("make", BAD_CALLABLES.values(), ids=BAD_CALLABLES)
 @each_own
-def test_a_callables_bad_credentials_are_an_error_and_asked_for_once(
+def test_bad_credentials_of_a_callable_are_an_error_after_one_call(
     make: Callable[[], AppCredentials], sender: Sender, wire: Wire
 ) -> None:
-    """A fetch that ended without an outcome would be begun again at once, thousands of times a second."""
+    """Without a result, the fetch would start again immediately, thousands of times per second."""
     asked: list[None] = []
 
     def credentials() -> AppCredentials:
         asked.append(None)
         return make()
 
-    # By the real clock: on one that stands still such a storm would have no end.
+    # Use the real clock. With a fake clock, such a loop would never end.
     auth = sender.driver.adapter.DolbyAuth(credentials=credentials, token_url=f"{wire.url}/token", timeout=2)
 
     with pytest.raises(TokenError, match=r"credentials\(\) raised (ValueError|RuntimeError)") as caught:
@@ -351,20 +351,20 @@ ARGUMENTS: dict[str, Callable[[str], object]] = {
 
 
 @pytest.mark.parametrize("argument", ARGUMENTS.values(), ids=ARGUMENTS)
-def test_other_arguments_are_plain_ascii_and_the_complaint_is_one_line(argument: Callable[[str], object]) -> None:
-    told: list[str] = []
+def test_other_arguments_must_be_ascii_and_the_error_is_one_line(argument: Callable[[str], object]) -> None:
+    messages: list[str] = []
 
     for text in {**DANGEROUS, **HARMLESS}.values():
         with pytest.raises((ValueError, TypeError)) as caught:
             argument(text)
-        told.append(str(caught.value))
+        messages.append(str(caught.value))
 
-    assert [] == [message for message in told if unprintable(message)]
+    assert [] == [message for message in messages if unprintable(message)]
 
 
 @each_own
-def test_any_ascii_in_the_token_urls_path_and_query_leaves_one_request(sender: Sender, wire: Wire) -> None:
-    """The libraries quote some of it, each in its own way; it is the same path all the same."""
+def test_ascii_characters_in_the_token_url_cannot_split_the_request(sender: Sender, wire: Wire) -> None:
+    """The libraries quote different characters, but the path is the same."""
     odd = "".join(char for char in map(chr, range(0x21, 0x7F)) if char not in "#?\\")
 
     sender.auth(f"{wire.url}/a{odd}?q={odd}").token()
@@ -387,8 +387,8 @@ def test_any_ascii_in_the_token_urls_path_and_query_leaves_one_request(sender: S
     ],
     ids=lambda text: text[:40],
 )
-def test_a_token_url_that_would_be_dialled_as_another_is_refused(url: str, why: str) -> None:
-    """Folded, decoded or read in different ways, by a library or a server; or refused by a library with its own error."""
+def test_an_ambiguous_token_url_is_rejected(url: str, why: str) -> None:
+    """Libraries and servers normalise or decode such URLs differently, or raise their own errors."""
     with pytest.raises(ValueError, match="token_url") as caught:
         check_token_url(f"{url}?key=canary")
 
@@ -397,8 +397,8 @@ def test_a_token_url_that_would_be_dialled_as_another_is_refused(url: str, why: 
     assert len(str(caught.value)) < READABLE
 
 
-def test_a_key_and_secret_given_as_one_shows_the_key_alone() -> None:
-    """What follows the colon is a secret to its giver."""
+def test_the_error_for_a_pasted_key_and_secret_shows_only_the_key() -> None:
+    """The user means the part after the colon as the secret."""
     with pytest.raises(ValueError, match=r"colon .*, got 'the-key'") as caught:
         AppCredentials("the-key:canary", "s")
 
@@ -406,7 +406,7 @@ def test_a_key_and_secret_given_as_one_shows_the_key_alone() -> None:
 
 
 class Text(str, enum.Enum):  # noqa: UP042 - the point
-    """Strings to `isinstance`, but what `format` and `str` make of them is another text."""
+    """Strings for `isinstance`, but `format` and `str` return another text."""
 
     KEY = "the-key"
     SECRET = "the-secret"
@@ -427,7 +427,7 @@ class Number(int, enum.Enum):
         return "1\r\n"
 
 
-def test_what_was_checked_is_what_is_sent() -> None:
+def test_the_checked_values_are_sent_not_their_str_or_format() -> None:
     plain = TokenEndpoint(TOKEN_URL, "comms:*", 3600, "host/1.0").request(AppCredentials("the-key", "the-secret"))
 
     request = TokenEndpoint(Text.URL, [Text.SCOPE], Number.HOUR, "host/1.0").request(
@@ -439,10 +439,8 @@ def test_what_was_checked_is_what_is_sent() -> None:
 
 
 @each_own
-def test_a_key_and_secret_of_a_mebibyte_are_sent_once_and_refused_in_a_short_message(
-    sender: Sender, wire: Wire
-) -> None:
-    """Hardly a server takes such a header; what it says of it shows neither."""
+def test_a_key_and_secret_of_a_mebibyte_are_sent_once_and_the_error_is_short(sender: Sender, wire: Wire) -> None:
+    """Most servers reject such a header and may repeat it. The error shows neither the key nor the secret."""
     key, secret = "k" * (1 << 20), "s" * (1 << 20)
     said = json.dumps({"error": "too_large", "error_description": f"{key[:9000]} {secret[:9000]}"})
     wire.answers[:] = [f"HTTP/1.1 431 No\r\nConnection: close\r\n\r\n{said}".encode()]
@@ -456,7 +454,7 @@ def test_a_key_and_secret_of_a_mebibyte_are_sent_once_and_refused_in_a_short_mes
     assert is_readable(caught.value, str(caught.value))
 
 
-def test_a_refused_key_of_a_mebibyte_is_shown_in_part() -> None:
+def test_an_error_shows_only_the_start_of_a_long_key() -> None:
     refused = TokenEndpoint(TOKEN_URL, None, 1800, "host/1.0").read(
         answer(401), AppCredentials("k" * (1 << 20), "s"), NOW
     )
@@ -468,7 +466,7 @@ def test_a_refused_key_of_a_mebibyte_is_shown_in_part() -> None:
     assert max(len(refused.message), len(str(caught.value))) < READABLE
 
 
-# What the endpoint answers
+# Responses of the token endpoint
 
 
 def outcome(status: int = 200, **members: Any) -> AccessToken | Failure:
@@ -483,7 +481,7 @@ PLACES = ("{}", "before {} after", "{}end", "start{}")
 @pytest.mark.parametrize("status", [200, 401, 503])
 @pytest.mark.parametrize("member", ERROR_TEXTS)
 def test_no_error_text_forges_a_line(member: str, status: int) -> None:
-    """What is left of it shows where something was."""
+    """Each removed character leaves a visible mark."""
     members = {"error": "bad"} if status == 200 else {}
 
     for text in {**DANGEROUS, **HARMLESS}.values():
@@ -508,7 +506,7 @@ def test_an_error_with_hostile_texts_can_be_pickled(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize("member", ["access_token", "token_type"])
-def test_a_token_or_its_type_with_anything_odd_in_it_is_no_token(member: str) -> None:
+def test_a_token_or_token_type_with_an_invalid_character_is_rejected(member: str) -> None:
     good: dict[str, Any] = {"access_token": "good", "token_type": "Bearer"}
 
     for text in {**DANGEROUS, **HARMLESS}.values():
@@ -521,7 +519,7 @@ def test_a_token_or_its_type_with_anything_odd_in_it_is_no_token(member: str) ->
 
 
 @pytest.mark.parametrize("text", DANGEROUS.values(), ids=DANGEROUS)
-def test_expires_in_with_anything_odd_in_it_is_whole_seconds_or_no_token(text: str) -> None:
+def test_expires_in_with_an_unusual_character_is_whole_seconds_or_an_error(text: str) -> None:
     outcomes = [outcome(access_token="good", expires_in=place.format(text)) for place in ("6{}00", "{}600", "600{}")]
 
     lives = [one.expires_at.timestamp() - EPOCH for one in outcomes if isinstance(one, AccessToken)]
@@ -532,7 +530,7 @@ def test_expires_in_with_anything_odd_in_it_is_whole_seconds_or_no_token(text: s
 @pytest.mark.parametrize(
     "form", [lambda text: f"comms:{text}x", lambda text: ["a", f"comms:{text}x"]], ids=["str", "list"]
 )
-def test_granted_scopes_with_anything_odd_in_them_are_shown_in_one_line(form: Callable[[str], Any]) -> None:
+def test_granted_scopes_with_unusual_characters_are_shown_in_one_line(form: Callable[[str], Any]) -> None:
     for text in {**DANGEROUS, **HARMLESS}.values():
         token = outcome(access_token="good", scope=form(text))
 
@@ -549,7 +547,7 @@ def test_granted_scopes_with_anything_odd_in_them_are_shown_in_one_line(form: Ca
         ('{"error":null,"access_token":"good","error":"bad\\r\\n"}', "reports an error (bad"),
     ],
 )
-def test_of_a_member_that_comes_twice_the_last_counts(body: str, why: str | None) -> None:
+def test_the_last_of_two_members_with_the_same_name_counts(body: str, why: str | None) -> None:
     given = outcome(body=body)
 
     if why is None:
@@ -561,14 +559,14 @@ def test_of_a_member_that_comes_twice_the_last_counts(body: str, why: str | None
         assert is_readable(given, given.message)
 
 
-MEBIBYTES = {"a run": "x", "words": "so ", "reordering": "\u202ex", "half of a pair": "\ud83d", "line ends": "\r\n"}
+MEBIBYTES = {"a run": "x", "words": "so ", "reordering": "\u202ex", "lone surrogate": "\ud83d", "line ends": "\r\n"}
 
 
 @pytest.mark.parametrize("piece", MEBIBYTES.values(), ids=MEBIBYTES)
 @pytest.mark.parametrize(
     ("member", "status"), [("error", 400), ("error_description", 400), ("token_type", 200), ("access_token", 200)]
 )
-def test_a_member_of_a_mebibyte_makes_a_short_message(member: str, status: int, piece: str) -> None:
+def test_a_member_of_a_mebibyte_leads_to_a_short_message(member: str, status: int, piece: str) -> None:
     text = piece * ((MAX_BODY - 100) // len(json.dumps(piece)[1:-1]))
     body = json.dumps({"access_token": "good", member: text})
     assert MAX_BODY - 200 < len(body) <= MAX_BODY
@@ -583,8 +581,8 @@ def test_a_member_of_a_mebibyte_makes_a_short_message(member: str, status: int, 
         assert is_readable(given, given.message)
 
 
-def test_a_secret_of_one_letter_in_a_mebibyte_of_it_makes_a_short_message() -> None:
-    """Each is replaced by something longer."""
+def test_a_secret_of_one_letter_in_a_long_text_leads_to_a_short_message() -> None:
+    """Each occurrence is replaced by a longer text."""
     endpoint = TokenEndpoint(TOKEN_URL, None, 1800, "host/1.0")
 
     failure = endpoint.read(answer(400, error="x" * (1 << 19)), AppCredentials("k", "x"), NOW)
@@ -601,8 +599,8 @@ class Counted(frozenset[str]):
         return super().__iter__()
 
 
-def test_very_many_granted_scopes_are_not_gone_through_for_each_that_was_asked_for() -> None:
-    """An answer has room for a quarter of a million, and all callers would wait for seconds meanwhile."""
+def test_the_granted_scopes_are_not_searched_for_each_requested_scope() -> None:
+    """A response can contain 250,000 scopes. A search for each requested scope would delay all callers by seconds."""
     granted = Counted({f"g{number}:*" for number in range(1000)} | {"comms:conf:*"})
     Counted.looks = 0
 
@@ -616,7 +614,7 @@ def test_very_many_granted_scopes_are_not_gone_through_for_each_that_was_asked_f
 
 
 def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the package has logged, once it is done with it."""
+    """The messages that the package has logged, after all fetches have ended."""
     wait_for_fetches()
     return [record.getMessage() for record in caplog.records if record.name == "dolby_auth_plugin"]
 
@@ -664,7 +662,7 @@ def test_the_texts_of_a_failed_renewal_forge_no_log_line(member: str, caplog: py
 
 
 def test_hosts_forge_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
-    """A URL may come from anywhere: an answer of an API, a user's input."""
+    """A URL may come from an untrusted source, such as a response or user input."""
     origins = KnownOrigins(HostPolicy(["api.dolby.com"], TOKEN_URL))
     names = [*(f"evil{text}.test" for text in DANGEROUS.values()), "x" * (1 << 20)]
 
@@ -678,7 +676,7 @@ def test_hosts_forge_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_unknown_scopes_forge_no_warning() -> None:
-    """They are printable as it is, quotes and all."""
+    """Printable characters, including quotes, stay unchanged."""
     odd = "".join(char for char in map(chr, range(0x21, 0x7F)) if char not in '"\\')
 
     with pytest.warns(ScopeWarning) as warned:
@@ -689,7 +687,7 @@ def test_unknown_scopes_forge_no_warning() -> None:
 
 
 def framed(place: str, odd: bytes) -> bytes:
-    """A refusal that has *odd* somewhere in its head."""
+    """A 401 response that contains *odd* in the given place of its head."""
     parts = {"reason": b"No", "name": b"X", "value": b"x", "Retry-After": b"5"}
     parts[place] += odd
     body = b'{"error":"bad"}'
@@ -704,10 +702,10 @@ ODD_BYTES = [b"\r", b"\0", b"\x1b[2J", b"\x85", b"\xe2\x80\xae", b"\r\nX-More: y
 
 @pytest.mark.parametrize("place", ["reason", "name", "value", "Retry-After"])
 @each_own
-def test_whatever_the_head_of_an_answer_holds_is_one_error_and_forges_no_line(
+def test_odd_bytes_in_a_response_head_lead_to_one_error_and_forge_no_line(
     sender: Sender, place: str, wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Some libraries read it, others don't take it for HTTP: so tried again at most, and never passed on."""
+    """Some libraries accept such a response. For others it is not valid HTTP, and the request is retried."""
     with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):
         for odd in ODD_BYTES:
             wire.log.clear()
@@ -726,10 +724,10 @@ def test_whatever_the_head_of_an_answer_holds_is_one_error_and_forges_no_line(
 
 @pytest.mark.parametrize("place", ["reason", "name"])
 @each_own
-def test_the_library_logs_nothing_of_such_an_answer(
+def test_the_library_logs_nothing_about_such_a_response(
     sender: Sender, place: str, wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would show the token request's URL with a gateway's key, and the odd bytes as they come."""
+    """Its log would show the URL with the key of a gateway, and the odd bytes unchanged."""
     with caplog.at_level(logging.DEBUG):
         for odd in (b"\0", b"\x85", b" "):
             wire.answers[:] = [framed(place, odd)] * 4
@@ -740,15 +738,15 @@ def test_the_library_logs_nothing_of_such_an_answer(
     assert {"dolby_auth_plugin"} >= {record.name for record in caplog.records}
 
 
-# Where the Basic credentials go
+# The Basic credentials
 
 
 REDIRECTS = [*range(300, 309), 399]
 
 
 @each_sender
-def test_no_redirect_of_whatever_status_is_followed(sender: Sender, lent: Any, wire: Wire, other: Server) -> None:
-    """Nor whatever else in an answer's headers names another place."""
+def test_redirects_are_not_followed(sender: Sender, lent: Any, wire: Wire, other: Server) -> None:
+    """This applies to every status, and to every other header that contains a URL."""
     elsewhere = f"{other.url}/token"
     for status in (*REDIRECTS, 201, 401):
         wire.log.clear()
@@ -767,9 +765,7 @@ def test_no_redirect_of_whatever_status_is_followed(sender: Sender, lent: Any, w
 
 
 @each_sender
-def test_a_service_told_of_elsewhere_is_asked_where_it_was(
-    sender: Sender, lent: Any, wire: Wire, other: Server
-) -> None:
+def test_an_alternative_service_is_ignored(sender: Sender, lent: Any, wire: Wire, other: Server) -> None:
     wire.answers[:] = [
         f'HTTP/1.1 200 OK\r\nAlt-Svc: http/1.1="{other.host}"; persist=1\r\nConnection: close\r\n\r\n'.encode()
         + b'{"access_token":"good"}'
@@ -785,7 +781,7 @@ def test_a_service_told_of_elsewhere_is_asked_where_it_was(
 
 @each_sender
 def test_cookies_of_the_token_endpoint_go_nowhere_else(sender: Sender, lent: Any, wire: Wire, other: Server) -> None:
-    """And with a client of our own not back to it either."""
+    """The library's own client does not even send them back to the token endpoint."""
     cookies = "Set-Cookie: session=canary; Path=/; Domain=127.0.0.1\r\nSet-Cookie: other=canary; Path=/"
     wire.answers[:] = [f"HTTP/1.1 503 Later\r\n{cookies}\r\nConnection: close\r\n\r\n".encode()]
     auth = sender.auth(f"{wire.url}/token", lent, allowed_hosts=[other.host])
@@ -834,7 +830,7 @@ def with_cookies(client: Any) -> None:
 
 
 def with_base(client: Any) -> None:
-    # On a requests.Session it has no meaning.
+    # requests.Session ignores it.
     client.base_url = "http://127.0.0.1:1/base/"
 
 
@@ -843,7 +839,7 @@ LENDERS = [with_headers, with_auth, with_params, with_cookies, with_base]
 
 @pytest.mark.parametrize("configure", LENDERS, ids=lambda configure: configure.__name__)
 @each_lent
-def test_what_a_lent_client_adds_of_its_own_changes_neither_address_nor_credentials(
+def test_settings_of_a_lent_client_change_neither_address_nor_credentials(
     sender: Sender, configure: Callable[[Any], None], lent: Any, wire: Wire
 ) -> None:
     configure(lent)
@@ -861,7 +857,7 @@ def test_what_a_lent_client_adds_of_its_own_changes_neither_address_nor_credenti
 
 @each_lent
 def test_a_lent_clients_header_with_a_line_end_is_final_and_never_sent(sender: Sender, lent: Any, wire: Wire) -> None:
-    """The libraries refuse it each time."""
+    """The libraries always reject such a header, so a retry is useless."""
     lent.headers["X-Gateway"] = "1\r\nX-Injected: yes"
 
     with pytest.raises(TokenError) as caught:
@@ -877,7 +873,7 @@ def test_a_lent_clients_header_with_a_line_end_is_final_and_never_sent(sender: S
 
 @pytest.fixture
 def proxied(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment's proxy for everything is *wire*, with a password of its own."""
+    """The environment names *wire* as the proxy for everything, with a password."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, f"http://proxy-user:proxy-canary@{wire.host}")
         monkeypatch.setenv(name.upper(), f"http://proxy-user:proxy-canary@{wire.host}")
@@ -886,10 +882,10 @@ def proxied(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("proxied")
 @pytest.mark.parametrize("status", [302, 407])
 @each_own
-def test_a_proxy_is_told_the_host_and_its_own_password_and_nothing_else(
+def test_a_proxy_receives_only_the_host_and_its_own_password(
     sender: Sender, status: int, wire: Wire, other: Server
 ) -> None:
-    """Nor is a redirect of its own followed."""
+    """A redirect of the proxy is not followed."""
     refusal = f"HTTP/1.1 {status} No\r\nLocation: {other.url}\r\nProxy-Authenticate: Basic\r\nConnection: close\r\n\r\n"
     wire.answers[:] = [refusal.encode()] * 4
 
@@ -908,8 +904,8 @@ def test_a_proxy_is_told_the_host_and_its_own_password_and_nothing_else(
 
 @pytest.mark.usefixtures("proxied")
 @each_own
-def test_no_proxy_stands_between_here_and_loopback(sender: Sender, wire: Wire, other: Server) -> None:
-    """There the token request is in plain text: another machine would read the secret in it."""
+def test_a_token_request_to_loopback_bypasses_proxies(sender: Sender, wire: Wire, other: Server) -> None:
+    """It is in plain text, so a proxy on another machine could read the secret."""
     other.answer = lambda _: Reply(body=b'{"access_token":"good"}')
 
     for scheme in ("http", "HTTP"):
@@ -918,7 +914,7 @@ def test_no_proxy_stands_between_here_and_loopback(sender: Sender, wire: Wire, o
     assert ([], 2) == (wire.log, len(other.log))
 
 
-# Certificates, with a lent client; our own are in test_faults.py
+# Certificates with a lent client. test_faults.py covers the library's own client.
 
 
 @pytest.mark.parametrize(("kind", "words"), CERTIFICATES.items(), ids=CERTIFICATES)

@@ -1,8 +1,8 @@
 """
-Many callers at once: who waits, and how often the endpoint is asked.
+Many callers at once: which callers wait, and how many token requests are made.
 
-Requests go over real sockets. Time, where it matters, is a clock that only the tests move, and a gate holds token
-requests until all who should be waiting are.
+Requests use real sockets. If time matters, the test uses a fake clock. A gate blocks token requests until all expected
+callers wait.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..servers import Received, Reply, Server, serving
 
 THREADS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx")]
 TASKS = [AsyncHttpxDriver(library, loop) for library in ("httpx", "httpx2") for loop in ("asyncio", "trio")]
-# httpx's own pool takes several times as long for as many tasks.
+# The pool of httpx takes several times longer than that of httpx2 with many tasks.
 SOME_TASKS = [driver for driver in TASKS if driver.name == "httpx2"]
 
 
 def drivers(threads: int, tasks: int, of: list[AsyncHttpxDriver]) -> pytest.MarkDecorator:
-    """The drivers, with as many callers; tasks are spread over several clients."""
+    """All drivers, with the given numbers of callers. Tasks are spread over several clients."""
     return pytest.mark.parametrize(
         ("driver", "callers", "clients"),
         [
@@ -56,7 +56,7 @@ def api() -> Iterator[Server]:
 
 @pytest.fixture
 def gate(sandbox: Sandbox) -> Iterator[Gate]:
-    """Open at first."""
+    """A gate that is open at first."""
     gate = Gate(sandbox.app_key, sandbox.app_secret)
     gate.open()
     yield gate
@@ -67,7 +67,7 @@ def gate(sandbox: Sandbox) -> Iterator[Gate]:
 @pytest.fixture
 def make(sandbox: Sandbox, gate: Gate) -> Callable[..., Any]:
     def make(driver: Driver, *allowed: Server, clock: FakeClock | HastyClock | None = None, **options: Any) -> Any:
-        """An auth object for the sandbox whose token requests go through the gate."""
+        """An auth object for the sandbox. The gate controls its token requests."""
         hosts = (*sandbox.allowed_hosts, *(server.host for server in allowed))
         auth = driver.adapter.DolbyAuth(credentials=gate, token_url=sandbox.token_url, allowed_hosts=hosts, **options)
         return on_clock(auth, clock) if clock is not None else auth
@@ -76,7 +76,7 @@ def make(sandbox: Sandbox, gate: Gate) -> Callable[..., Any]:
 
 
 def waiting_for(auth: Any) -> int:
-    """How many wait for its fetch."""
+    """The number of callers that wait for the fetch."""
     return waiting(source_of(auth))
 
 
@@ -84,11 +84,11 @@ def statuses(seen: list[Seen | Exception]) -> Counter[Any]:
     return Counter(getattr(one, "status", one) for one in seen)
 
 
-# All at once
+# A common start
 
 
 @drivers(threads=64, tasks=1000, of=TASKS)
-def test_a_herd_that_starts_without_a_token_costs_one_token_request(
+def test_many_callers_without_a_token_cost_one_token_request(
     sandbox: Sandbox, gate: Gate, make: Callable[..., Any], driver: Driver, callers: int, clients: int
 ) -> None:
     gate.close()
@@ -105,7 +105,7 @@ def test_a_herd_that_starts_without_a_token_costs_one_token_request(
 
 
 @drivers(threads=64, tasks=1000, of=TASKS)
-def test_a_herd_whose_fetch_fails_gets_an_equal_error_each_from_one_sequence_of_tries(
+def test_many_callers_of_a_failed_fetch_get_equal_errors_from_one_series_of_tries(
     sandbox: Sandbox, gate: Gate, make: Callable[..., Any], driver: Driver, callers: int, clients: int
 ) -> None:
     gate.close()
@@ -166,14 +166,14 @@ def test_a_thousand_calls_with_a_wrong_secret_cost_one_token_request(sandbox: Sa
     assert (sandbox.token_requests, sandbox.api_calls) == (1, 0)
 
 
-# Through roll-overs
+# Renewals
 
 
 @drivers(threads=16, tasks=200, of=SOME_TASKS)
 def test_nobody_waits_for_a_renewal(
     sandbox: Sandbox, gate: Gate, make: Callable[..., Any], driver: Driver, callers: int, clients: int
 ) -> None:
-    """While each one is held, all callers go on; and there is one for each roll-over."""
+    """All callers continue while a renewal is blocked. Each renewal costs one token request."""
     clock = FakeClock()
     set_sandbox_clock(sandbox, clock.time)
     auth = make(driver, clock=clock, expires_in=4)
@@ -195,14 +195,14 @@ def test_nobody_waits_for_a_renewal(
     assert [False, True, True] == [record.early for record in sandbox.token_log]
 
 
-# Revoked
+# Revocations
 
 
 @drivers(threads=64, tasks=500, of=SOME_TASKS)
-def test_a_revocation_costs_one_token_request_and_nobody_sees_it(
+def test_a_revocation_costs_one_token_request_and_no_call_fails(
     sandbox: Sandbox, make: Callable[..., Any], driver: Driver, callers: int, clients: int
 ) -> None:
-    """Two of them, seconds apart, cost two."""
+    """Two revocations a few seconds apart cost two token requests."""
     clock = FakeClock()
     auth = make(driver, clock=clock)
 
@@ -211,7 +211,7 @@ def test_a_revocation_costs_one_token_request_and_nobody_sees_it(
         for revocations in (1, 2):
             crowd = pool.submit(client.crowd, callers, "GET", f"{sandbox.url}/media/jobs")
             under_way = sandbox.api_calls + callers // 4
-            eventually(lambda: sandbox.api_calls >= under_way)  # noqa: B023 - asked in this round
+            eventually(lambda: sandbox.api_calls >= under_way)  # noqa: B023 - evaluated in this iteration
             sandbox.revoke_all()
             seen += crowd.result(60)
             assert sandbox.token_requests == 1 + revocations
@@ -222,7 +222,7 @@ def test_a_revocation_costs_one_token_request_and_nobody_sees_it(
 
 
 @pytest.mark.parametrize("driver", [*THREADS, *SOME_TASKS], ids=["requests", "httpx", "asyncio", "trio"])
-def test_a_late_401_takes_the_present_token_and_leaves_it(
+def test_a_late_401_is_retried_with_the_current_token_and_does_not_replace_it(
     sandbox: Sandbox, api: Server, make: Callable[..., Any], driver: Driver
 ) -> None:
     late, arrived = threading.Event(), threading.Event()
@@ -252,14 +252,14 @@ def test_a_late_401_takes_the_present_token_and_leaves_it(
     assert api.log[-1].token not in first
 
 
-# Refused
+# Refusals
 
 
 @drivers(threads=20, tasks=250, of=SOME_TASKS[:1])
 def test_an_api_that_refuses_every_token_costs_few_token_requests(
     sandbox: Sandbox, api: Server, make: Callable[..., Any], driver: Driver, callers: int, clients: int
 ) -> None:
-    """A thousand requests get their own 401s; another API that takes the token never waits, nor costs any more."""
+    """A thousand requests get a 401. Another API that accepts the token never waits and costs no more tokens."""
     sandbox.refuse_tokens = True
     auth = make(driver, api)
 
@@ -275,7 +275,7 @@ def test_an_api_that_refuses_every_token_costs_few_token_requests(
 
 
 @pytest.mark.parametrize("driver", [*THREADS, *SOME_TASKS], ids=["requests", "httpx", "asyncio", "trio"])
-def test_while_a_refused_token_is_replaced_other_hosts_go_on_with_it(
+def test_other_hosts_use_a_refused_token_while_it_is_replaced(
     sandbox: Sandbox, api: Server, gate: Gate, make: Callable[..., Any], driver: Driver
 ) -> None:
     auth = make(driver, api)
@@ -285,11 +285,11 @@ def test_while_a_refused_token_is_replaced_other_hosts_go_on_with_it(
         sandbox.revoke_all()
         gate.asked = threading.Semaphore(0)
         gate.close()
-        healed = pool.submit(partial(client.get, f"{sandbox.url}/media/jobs"))
+        retried = pool.submit(partial(client.get, f"{sandbox.url}/media/jobs"))
         assert gate.asked.acquire(timeout=30)
 
         assert [200] * 3 == [other.get(api.url).status for _ in range(3)]
-        assert not healed.done()
+        assert not retried.done()
         gate.open()
-        assert healed.result(30).status == 200
+        assert retried.result(30).status == 200
     assert sandbox.token_requests == 2

@@ -1,8 +1,8 @@
 """
-What a forward proxy gets to see, and what comes of one that fails.
+The data that a forward proxy sees, and the errors when a proxy fails.
 
-The proxy is a real one on loopback; behind it a server with TLS stands for Dolby.io's names, as `test_redirects.py` has
-it too.
+The proxy is a real one on loopback. Behind it, a server with TLS acts as the hosts of Dolby.io, as in
+`test_redirects.py`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def servers(authority: trustme.CA) -> Iterator[tuple[Server, Server, Proxy]]:
 
 @pytest.fixture
 def dolby(servers: tuple[Server, Server, Proxy]) -> Server:
-    """All that has TLS: tokens, numbered, and a 401 for the first, after which the connection is closed."""
+    """The TLS server. It issues numbered tokens. The first token gets a 401, which closes the connection."""
     server = servers[0]
     server.log.clear()
     issued: list[Received] = []
@@ -83,7 +83,7 @@ def dolby(servers: tuple[Server, Server, Proxy]) -> Server:
 
 @pytest.fixture
 def plain(servers: tuple[Server, Server, Proxy]) -> Server:
-    """All that has none."""
+    """The server without TLS."""
     servers[1].log.clear()
     return servers[1]
 
@@ -98,7 +98,7 @@ def proxy(servers: tuple[Server, Server, Proxy]) -> Proxy:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
-    """No proxy of the machine's own, and the CA of these tests for all libraries."""
+    """Remove the proxies of the environment, and use the CA of these tests in all libraries."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -119,14 +119,14 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
 
 @pytest.fixture(params=ALL, ids=name_of)
 def client(request: pytest.FixtureRequest, in_environment: None, bundle: Path) -> Iterator[Client]:
-    """One with an auth, both of which take the proxy from the environment."""
+    """A client with an auth object. Both use the proxy from the environment."""
     driver: Driver = request.param
     trusting = driver.through("", bundle)["verify"]
     with driver.open(driver.adapter.DolbyAuth(**CLASSIC), verify=trusting) as client:
         yield client
 
 
-# What it sees
+# The data that a proxy sees
 
 
 def test_a_proxy_sees_neither_token_nor_basic_credentials(client: Client, dolby: Server, proxy: Proxy) -> None:
@@ -138,8 +138,8 @@ def test_a_proxy_sees_neither_token_nor_basic_credentials(client: Client, dolby:
     assert [FOR_DOLBY] * 2 == [seen.token for seen in dolby.log if "Bearer" not in (seen.token or "")]
 
 
-def test_a_proxys_credentials_go_to_it_alone_through_a_retry_too(client: Client, dolby: Server, proxy: Proxy) -> None:
-    """Each of the four requests has a tunnel of its own: the connection that brought the 401 is closed."""
+def test_only_the_proxy_gets_its_credentials_also_on_a_retry(client: Client, dolby: Server, proxy: Proxy) -> None:
+    """Each of the four requests uses a new tunnel, because the 401 closes the connection."""
     client.get(URL)
 
     assert [FOR_PROXY] * 4 == [seen.headers["Proxy-Authorization"] for seen in proxy.log]
@@ -147,10 +147,10 @@ def test_a_proxys_credentials_go_to_it_alone_through_a_retry_too(client: Client,
 
 
 @every_driver
-def test_a_proxy_given_to_a_client_sees_what_that_client_sends_and_no_token(
+def test_the_proxy_of_a_client_sees_the_tunnels_but_no_token(
     driver: Driver, dolby: Server, proxy: Proxy, bundle: Path
 ) -> None:
-    """The token request goes the way of the client that is lent for it: the same proxy, without credentials."""
+    """The token request uses the proxy of the lent client: here the same proxy, without credentials."""
     sync = next(sender for sender in SENDERS if sender.name == driver.name)
     with sync.open(None, **sync.through(proxy.url, bundle)) as lent:
         auth = driver.adapter.DolbyAuth(**CLASSIC, **lend(lent))
@@ -164,9 +164,7 @@ def test_a_proxy_given_to_a_client_sees_what_that_client_sends_and_no_token(
 
 
 @pytest.mark.parametrize("host", ["storage.example", "api.dolby.com"])
-def test_a_request_in_plain_text_to_any_host_of_the_net_shows_the_proxy_no_token(
-    client: Client, plain: Server, proxy: Proxy, host: str
-) -> None:
+def test_a_plain_http_request_shows_the_proxy_no_token(client: Client, plain: Server, proxy: Proxy, host: str) -> None:
     plain.answer = lambda _: Reply(401)
 
     seen = client.get(f"http://{host}/in?X-Amz-Signature=1")
@@ -176,7 +174,7 @@ def test_a_request_in_plain_text_to_any_host_of_the_net_shows_the_proxy_no_token
     assert [None] == [seen.token for seen in plain.log]
 
 
-def test_a_request_in_plain_text_keeps_its_own_authorization(client: Client, plain: Server, proxy: Proxy) -> None:
+def test_a_plain_http_request_keeps_its_own_authorization(client: Client, plain: Server, proxy: Proxy) -> None:
     plain.answer = lambda _: Reply()
 
     client.get("http://storage.example/", headers={"Authorization": "Custom own"})
@@ -209,8 +207,8 @@ def lend(client: Any) -> dict[str, Any]:
 
 @every_sender
 @pytest.mark.usefixtures("in_environment")
-def test_a_token_request_in_plain_text_passes_no_proxy(driver: Driver, proxy: Proxy) -> None:
-    """It is for loopback only; a proxy would see the app secret, and has a loopback of its own."""
+def test_a_plain_http_token_request_bypasses_the_proxy(driver: Driver, proxy: Proxy) -> None:
+    """Its endpoint is on loopback. A proxy would see the app secret, and would connect to its own loopback."""
     with Sandbox() as sandbox:
         auth = on_clock(driver.adapter.DolbyAuth(**sandbox.options), FakeClock())
 
@@ -224,7 +222,7 @@ def test_a_token_request_in_plain_text_passes_no_proxy(driver: Driver, proxy: Pr
 def test_the_library_logs_nothing_of_a_token_request_through_a_proxy(
     driver: Driver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not even at its lowest level: headers and where the proxy is would be among it."""
+    """At the lowest log level, the library would log headers and the address of the proxy."""
     with caplog.at_level(logging.DEBUG):
         driver.token(driver.adapter.DolbyAuth(**CLASSIC))
         wait_for_fetches()
@@ -236,16 +234,16 @@ def test_the_library_logs_nothing_of_a_token_request_through_a_proxy(
 
 FAILURES = {
     "asks for credentials": Reply(407, {"Proxy-Authenticate": 'Basic realm="proxy"'}, b"<html>"),
-    "finds no way": Reply(502, body=b"<html>"),
+    "cannot connect": Reply(502, body=b"<html>"),
     "forbids": Reply(403, body=b"<html>"),
-    "hangs up": Reply(raw=b""),
+    "closes": Reply(raw=b""),
     "resets": Reply(raw=b"", reset=True),
-    "speaks no HTTP": Reply(raw=b"SSH-2.0-proxy\r\n\r\n"),
+    "does not speak HTTP": Reply(raw=b"SSH-2.0-proxy\r\n\r\n"),
 }
 
 
 def complaint(driver: Driver, **options: Any) -> tuple[Any, str]:
-    """The error for a token that can't be had, and all that it shows."""
+    """Request a token that cannot be obtained. Returns the error and all text that it shows."""
     auth = on_clock(driver.adapter.DolbyAuth(**CLASSIC, **options), FakeClock())
     with pytest.raises(TokenError) as caught:
         driver.token(auth)
@@ -277,7 +275,9 @@ def test_a_proxy_that_fails_is_a_token_error_that_shows_no_password(
 
 
 @every_sender
-def test_no_proxy_at_all_is_told_in_the_systems_words(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_proxy_is_reported_with_the_error_of_the_system(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving() as gone:
         pass
     monkeypatch.setenv("https_proxy", with_credentials(gone))
@@ -289,9 +289,11 @@ def test_no_proxy_at_all_is_told_in_the_systems_words(driver: Driver, monkeypatc
 
 
 @every_sender
-@pytest.mark.parametrize("how", ["asks for credentials", "finds no way", "forbids"])
+@pytest.mark.parametrize("how", ["asks for credentials", "cannot connect", "forbids"])
 @pytest.mark.usefixtures("in_environment")
-def test_a_proxy_that_refuses_is_told_from_a_connection_that_broke(driver: Driver, proxy: Proxy, how: str) -> None:
+def test_a_proxy_that_refuses_has_a_different_error_than_a_broken_connection(
+    driver: Driver, proxy: Proxy, how: str
+) -> None:
     proxy.refusal = lambda _: FAILURES[how]
 
     error, _ = complaint(driver)
@@ -300,8 +302,8 @@ def test_a_proxy_that_refuses_is_told_from_a_connection_that_broke(driver: Drive
 
 
 @every_sender
-@pytest.mark.parametrize("how", ["asks for credentials", "hangs up"])
-def test_the_proxy_of_a_lent_client_that_fails_is_told_alike(
+@pytest.mark.parametrize("how", ["asks for credentials", "closes"])
+def test_a_failing_proxy_of_a_lent_client_is_reported_in_the_same_way(
     driver: Driver, proxy: Proxy, bundle: Path, how: str
 ) -> None:
     proxy.refusal = lambda _: FAILURES[how]

@@ -1,8 +1,7 @@
 """
-Where the token goes when a server says where to go next, with the real host names and real TLS.
+Which hosts receive the token when a server redirects, with real host names and real TLS.
 
-The names are those of the world below: a forward proxy on loopback resolves them, and two servers, one behind TLS,
-stand for all of them.
+A forward proxy on loopback resolves the names in `WORLD`. Two servers, one with TLS, act as all of these hosts.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ FAMILY: list[Driver] = [
 ]
 SYNC = {"requests": REQUESTS, "httpx": FAMILY[0], "httpx2": FAMILY[3]}
 
-# By default allowed: Media, Communications, one of its regions, and the token endpoint's host.
+# Allowed by default: Media, Communications, one of its regions, and the host of the token endpoint.
 MEDIA, COMMS, REGION = "https://api.dolby.com", "https://comms.api.dolby.io", "https://au.comms.api.dolby.io"
 TOKEN_HOST = "https://api.dolby.io"
 TOKEN_URL = f"{TOKEN_HOST}/v1/auth/token"
-# Foreign: a storage, another, the same host in plain text or on another port, and names that look alike.
+# Not allowed ("foreign"): two storages, the same host in plain text or on another port, and similar names.
 STORAGE, OTHER = "https://storage.example", "https://other.example"
 PLAIN, PORT, PLAIN_STORAGE = "http://api.dolby.com", "https://api.dolby.com:8443", "http://storage.example"
 LOOKALIKES = [
@@ -60,9 +59,9 @@ WORLD = [MEDIA, COMMS, REGION, TOKEN_HOST, STORAGE, OTHER, PLAIN, PORT, PLAIN_ST
 class World:
     """
     Attributes:
-        replies: The answer to a request for a URL; 401 for others, where no token of ours comes.
-        trail: The URLs asked for, in their order, each with its `Authorization` header.
-        token_requests: Those that were answered with a token.
+        replies: The responses by URL. Other URLs answer 200 to a token of the auth object, and 401 otherwise.
+        trail: The requested URLs in order, each with its `Authorization` header.
+        token_requests: The number of token requests that were answered with a token.
     """
 
     proxy: Proxy
@@ -81,7 +80,7 @@ class World:
 
     @property
     def carriers(self) -> set[str]:
-        """Where a token of ours has been, the proxy itself included."""
+        """The origins that received the token. Includes the proxy, if it saw the token."""
         seen = {"/".join(url.split("/")[:3]) for url, worn in self.trail if is_ours(worn)}
         return seen | {"the proxy" for received in self.proxy.log if "token-" in str(received.headers)}
 
@@ -96,7 +95,7 @@ def is_ours(worn: str | None) -> bool:
 
 @dataclass
 class Rig:
-    """A driver's open client, which sends all through the world's proxy, and one that is lent for token requests."""
+    """An open client of a driver, and a lent client for token requests. Both use the proxy of the world."""
 
     driver: Driver
     world: World
@@ -104,7 +103,7 @@ class Rig:
     lent: dict[str, Any]
 
     def carry(self, **options: Any) -> None:
-        """From now on the client has an auth of its own, without a token."""
+        """Give the client a new auth object without a token."""
         auth = self.driver.adapter.DolbyAuth(**{**CLASSIC, **self.lent, **options})
         inner: Any = self.client
         (inner.session if self.driver is REQUESTS else inner.client).auth = auth
@@ -113,15 +112,15 @@ class Rig:
 
     def travel(self, chain: Chain, method: str = "GET", status: int = 302) -> tuple[str, int, list[int]]:
         """
-        What a call along *chain* comes to: its trail, the last answer, its history.
+        Make a call along *chain*. Returns its trail, its status and its history.
 
-        In a trail each request is the number of its hop, with a plus if it had a token of ours.
+        In a trail, each request is the number of its hop, with `+` if it carried the token and `-` if not.
         """
         self.world.forget()
         urls = [url if url == TOKEN_URL else f"{url}/{number}" for number, url in enumerate(chain.hops)]
         self.world.replies = {url: redirect(status, to) for url, to in itertools.pairwise(urls)}
         if chain.guarded is not None:
-            # This one refuses a request that comes without a token.
+            # This hop refuses requests without a token.
             there = self.world.replies[urls[chain.guarded]]
             self.world.replies[urls[chain.guarded]] = lambda received: guard(received) or there(received)
         self.world.replies[urls[-1]] = chain.last
@@ -132,14 +131,14 @@ class Rig:
 
     def expected(self, chain: Chain, status: int = 302) -> tuple[str, int, list[int]]:
         history = [status] * (len(chain.hops) - 1)
-        if chain.healed is not None and self.driver is not REQUESTS:
-            # requests' own history, once there is a redirect, knows of no 401.
-            history.insert(chain.healed, 401)
+        if chain.retried is not None and self.driver is not REQUESTS:
+            # After a redirect, the history of requests contains no 401.
+            history.insert(chain.retried, 401)
         return chain.trail, chain.status, history
 
     @property
     def ways(self) -> list[tuple[str, int]]:
-        """Methods and statuses; the async clients share the sync ones' code for redirects, so a few will do."""
+        """Methods and statuses. Async clients share the redirect code of the sync ones, so a few are enough."""
         return WAYS[-2:] if isinstance(self.driver, AsyncHttpxDriver) else WAYS
 
 
@@ -163,12 +162,12 @@ def guarded(received: Received) -> Reply:
 class Chain:
     """
     Attributes:
-        hops: Each redirects to the next.
-        trail: What the servers see, see `Rig.travel`.
-        status: The answer that reaches the caller.
-        last: How the last hop answers.
-        guarded: A hop before it that refuses what comes without a token, None for none.
-        healed: Which place in a full history has the 401 that was answered with the token, None for none.
+        hops: The URLs. Each one redirects to the next.
+        trail: The requests that the servers see, in the format of `Rig.travel`.
+        status: The status that the caller receives.
+        last: The response of the last hop.
+        guarded: The number of an earlier hop that refuses requests without a token, or None.
+        retried: The index in the full history of a 401 that was retried with the token, or None.
     """
 
     hops: tuple[str, ...]
@@ -176,7 +175,7 @@ class Chain:
     status: int
     last: Callable[[Received], Reply] = refuse
     guarded: int | None = None
-    healed: int | None = None
+    retried: int | None = None
 
 
 CHAINS = {
@@ -196,11 +195,11 @@ CHAINS = {
     "back and on to another allowed one": Chain((MEDIA, STORAGE, MEDIA, COMMS), "0+ 1- 2- 3-", 401),
     "within the host": Chain((MEDIA, MEDIA), "0+ 1+", 200, last=guarded),
     "within the host and to a foreign one": Chain((MEDIA, MEDIA, STORAGE), "0+ 1+ 2-", 401),
-    "to another allowed host": Chain((MEDIA, COMMS), "0+ 1- 1+", 200, last=guarded, healed=1),
-    "over two other allowed hosts": Chain((MEDIA, COMMS, REGION), "0+ 1- 2- 2+", 200, last=guarded, healed=2),
+    "to another allowed host": Chain((MEDIA, COMMS), "0+ 1- 1+", 200, last=guarded, retried=1),
+    "over two other allowed hosts": Chain((MEDIA, COMMS, REGION), "0+ 1- 2- 2+", 200, last=guarded, retried=2),
     "over another allowed host to a foreign one": Chain((MEDIA, COMMS, STORAGE), "0+ 1- 2-", 401),
     "over a guarded allowed host to a foreign one": Chain(
-        (MEDIA, COMMS, STORAGE), "0+ 1- 1+ 2-", 401, guarded=1, healed=1
+        (MEDIA, COMMS, STORAGE), "0+ 1- 1+ 2-", 401, guarded=1, retried=1
     ),
     "to the token URL from another host": Chain((MEDIA, TOKEN_URL), "0+ 1-", 401),
     "over the token URL and back": Chain((MEDIA, TOKEN_URL, MEDIA), "0+ 1- 2-", 401),
@@ -215,7 +214,7 @@ WAYS = [("GET", 301), ("POST", 302), ("POST", 303), ("GET", 308), ("GET", 302), 
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
-    """Nothing of the machine's own: requests lets it overrule a session."""
+    """Remove the settings of the machine, because with requests they override those of a session."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
@@ -236,14 +235,14 @@ def world(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> It
             parts = urlsplit(url)
             server = secure if parts.scheme == "https" else plain
             proxy.hosts[f"{parts.hostname}:{parts.port or (443 if server is secure else 80)}"] = server
-        # With the dot it is another host to the policy, and the same to whoever resolves it.
+        # With the final dot, the policy treats it as another host. A resolver treats it as the same.
         proxy.hosts["api.dolby.com.:443"] = secure
         yield world
 
 
 @pytest.fixture(scope="module")
 def rigs(world: World) -> Iterator[Callable[[Driver], Rig]]:
-    """One for each driver, made when first asked for: connections stay open from one test to the next."""
+    """One rig per driver, created on first use. Its connections stay open between tests."""
     made: dict[Driver, Rig] = {}
     with ExitStack() as stack:
 
@@ -287,7 +286,7 @@ def requests_rig(rigs: Callable[[Driver], Rig]) -> Rig:
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_each_hop_sees_what_it_may_and_the_caller_sees_the_last(rig: Rig, name: str) -> None:
+def test_only_allowed_hops_see_the_token_and_the_caller_gets_the_last_response(rig: Rig, name: str) -> None:
     chain = CHAINS[name]
     rig.carry()
 
@@ -297,7 +296,7 @@ def test_each_hop_sees_what_it_may_and_the_caller_sees_the_last(rig: Rig, name: 
     assert rig.world.token_requests == ("+" in chain.trail)
 
 
-def test_the_token_url_sees_no_token_after_a_redirect_within_its_host(requests_rig: Rig) -> None:
+def test_a_redirect_within_the_host_of_the_token_url_carries_no_token(requests_rig: Rig) -> None:
     chain = Chain((TOKEN_HOST, TOKEN_URL), "0+ 1-", 401)
     requests_rig.carry()
 
@@ -307,11 +306,11 @@ def test_the_token_url_sees_no_token_after_a_redirect_within_its_host(requests_r
     assert requests_rig.world.token_requests == 1
 
 
-def test_a_redirect_within_the_token_urls_host_wins_no_retry(family_rig: Rig) -> None:
+def test_a_401_after_a_redirect_within_the_host_of_the_token_url_is_not_retried(family_rig: Rig) -> None:
     """
-    There the library keeps the header and shows the auth nothing before the last answer.
+    On such a redirect the library keeps the header, and the auth object sees only the last response.
 
-    So a token does come to the endpoint that it came from, and to nobody else.
+    So the token endpoint may receive a token that it issued. No other host does.
     """
     chain = Chain((TOKEN_HOST, TOKEN_URL), "0+ 1+", 401)
     family_rig.carry()
@@ -322,7 +321,7 @@ def test_a_redirect_within_the_token_urls_host_wins_no_retry(family_rig: Rig) ->
     assert family_rig.world.token_requests == 1
 
 
-def test_an_answer_of_a_foreign_host_reaches_the_caller_as_it_is(rig: Rig) -> None:
+def test_the_caller_gets_the_response_of_a_foreign_host_unchanged(rig: Rig) -> None:
     rig.carry()
     challenge = {"WWW-Authenticate": 'Basic realm="storage"', "Set-Cookie": "a=1"}
     rig.world.replies = {
@@ -338,8 +337,8 @@ def test_an_answer_of_a_foreign_host_reaches_the_caller_as_it_is(rig: Rig) -> No
     assert "Authorization" not in seen.response.request.headers
 
 
-def test_a_chain_after_one_that_left_has_the_token_again(rig: Rig) -> None:
-    """What holds for one call is forgotten with it."""
+def test_the_next_call_carries_the_token_again(rig: Rig) -> None:
+    """A redirect to a foreign host affects only its own call."""
     rig.carry()
     rig.travel(CHAINS["to a foreign host and back"])
     rig.world.forget()
@@ -382,7 +381,7 @@ LOCATIONS = [
     "https://api.dolby.com:8443/1",
     "https://api.dolby.com:08443/1",
     "https://api.dolby.com:80/1",
-    # The bytes of UTF-8, one by one: a name with an umlaut, and a full stop as it is set in Chinese.
+    # Each character is one byte of UTF-8: a name with an umlaut, and an ideographic full stop.
     "https://b\u00c3\u00bccher.example/1",
     "https://api.dolby.com\u00e3\u0080\u0082storage.example/1",
     "https://xn--bcher-kva.example/1",
@@ -391,8 +390,8 @@ LOCATIONS = [
 WITHIN = ["/1", "1", "?x=1", "//api.dolby.com/1", "HTTPS://API.DOLBY.COM/1", "https://api.dolby.com:443/1"]
 
 
-def test_whatever_a_location_looks_like_only_allowed_hosts_see_the_token(sync_rig: Rig) -> None:
-    """Where it leads is the library's business, and so is an error that says it leads nowhere."""
+def test_no_form_of_a_location_sends_the_token_to_a_foreign_host(sync_rig: Rig) -> None:
+    """The library decides where a location points, or raises its own error."""
     sync_rig.carry()
     carriers = {}
     for location in LOCATIONS:
@@ -417,10 +416,10 @@ def test_a_location_within_the_host_keeps_the_token(sync_rig: Rig) -> None:
     assert {location: [True, True] for location in WITHIN} == worn
 
 
-# What a caller has set
+# Headers of the caller
 
 
-def test_a_foreign_request_keeps_its_own_authorization_on_its_way(rig: Rig) -> None:
+def test_a_foreign_request_keeps_its_own_authorization_on_redirects(rig: Rig) -> None:
     rig.carry()
     rig.world.replies = {f"{STORAGE}/0": redirect(307, "/1"), f"{STORAGE}/1": refuse}
 
@@ -431,8 +430,8 @@ def test_a_foreign_request_keeps_its_own_authorization_on_its_way(rig: Rig) -> N
     assert rig.world.token_requests == 0
 
 
-def test_what_a_caller_set_for_a_foreign_host_is_not_replaced_on_the_way_to_an_allowed_one(rig: Rig) -> None:
-    """The library takes it off, and its 401 is no business of ours."""
+def test_a_redirect_from_a_foreign_to_an_allowed_host_adds_no_token(rig: Rig) -> None:
+    """The library removes the caller's header. The 401 that follows is not retried."""
     rig.carry()
     rig.world.replies = {f"{STORAGE}/0": redirect(302, f"{MEDIA}/1"), f"{MEDIA}/1": refuse}
 
@@ -453,7 +452,7 @@ def test_userinfo_of_an_allowed_hosts_url_does_not_replace_the_token(rig: Rig) -
 # Presigned URLs
 
 
-def test_a_presigned_url_is_used_as_it_is_whatever_its_host_looks_like(rig: Rig) -> None:
+def test_a_request_to_a_presigned_url_stays_unchanged_even_on_a_similar_host(rig: Rig) -> None:
     rig.carry()
     urls = [f"{host}/in?X-Amz-Credential=AK%2FVI%2Fus&X-Amz-Signature=a%2Bb%3D" for host in (STORAGE, *LOOKALIKES)]
     rig.world.replies = dict.fromkeys(urls, lambda received: Reply(400 if received.token else 200))
@@ -466,14 +465,14 @@ def test_a_presigned_url_is_used_as_it_is_whatever_its_host_looks_like(rig: Rig)
 
 @pytest.fixture(params=[REQUESTS, *FAMILY], ids=name_of)
 def media(request: pytest.FixtureRequest) -> Iterator[tuple[Sandbox, Client]]:
-    """A sandbox, and a client for it that carries its auth."""
+    """A sandbox and a client with an auth object for it."""
     driver = request.param
     with Sandbox() as sandbox, driver.open(driver.adapter.DolbyAuth(**sandbox.options)) as client:
         yield sandbox, client
 
 
 def test_uploads_and_downloads_need_no_second_client(media: tuple[Sandbox, Client]) -> None:
-    """Media with a presigned URL both ways; and a recording, whose list has one."""
+    """Media uses presigned URLs for both, and the list of recordings contains one."""
     sandbox, client = media
     put = json.loads(client.send("POST", f"{sandbox.url}/media/input", json={"url": "dlb://in"}).body)["url"]
     client.send("PUT", put, content=b"sound")
@@ -487,7 +486,9 @@ def test_uploads_and_downloads_need_no_second_client(media: tuple[Sandbox, Clien
 
 
 @pytest.mark.parametrize("query", ["", "?X-Amz-Signature=forged"])
-def test_a_refusing_storage_reaches_the_caller_and_costs_no_token(media: tuple[Sandbox, Client], query: str) -> None:
+def test_the_caller_gets_an_error_of_the_storage_and_no_token_is_requested(
+    media: tuple[Sandbox, Client], query: str
+) -> None:
     sandbox, client = media
 
     assert client.get(f"{sandbox.storage_url}/dlb/in{query}").status == 403
@@ -499,7 +500,7 @@ def test_a_refusing_storage_reaches_the_caller_and_costs_no_token(media: tuple[S
 
 @pytest.fixture
 def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an entry for each host."""
+    """A .netrc file with an entry for each host."""
     path = tmp_path / "netrc"
     names = ("api.dolby.com", "comms.api.dolby.io", "api.dolby.io", "storage.example")
     path.write_text("".join(f"machine {name} login user password pass\n" for name in names))
@@ -515,10 +516,10 @@ NETRC = "Basic dXNlcjpwYXNz"
     [(MEDIA, STORAGE), (MEDIA, MEDIA), (MEDIA, COMMS), (MEDIA, STORAGE, MEDIA), (MEDIA, PLAIN)],
     ids=" ".join,
 )
-def test_what_netrc_puts_on_a_redirected_request_is_neither_replaced_nor_retried(
+def test_credentials_from_netrc_on_a_redirect_are_neither_replaced_nor_retried(
     requests_rig: Rig, hops: tuple[str, ...]
 ) -> None:
-    """requests looks there for each hop; the token stays with the first."""
+    """requests reads .netrc at each hop. Only the first hop carries the token."""
     requests_rig.carry()
     chain = Chain(hops, " ".join(["0+", *(f"{number}-" for number in range(1, len(hops)))]), 401)
 
@@ -529,7 +530,7 @@ def test_what_netrc_puts_on_a_redirected_request_is_neither_replaced_nor_retried
 
 
 @pytest.mark.usefixtures("netrc")
-def test_with_a_netrc_that_it_was_not_given_httpx_has_no_other_trail(family_rig: Rig) -> None:
+def test_httpx_ignores_a_netrc_from_the_environment(family_rig: Rig) -> None:
     chain = CHAINS["to a foreign host and back"]
     family_rig.carry()
 
@@ -542,8 +543,8 @@ def test_with_a_netrc_that_it_was_not_given_httpx_has_no_other_trail(family_rig:
 # Loopback names
 
 
-def test_loopback_names_are_hosts_of_their_own(sync_rig: Rig) -> None:
-    """Each port of a listed one is allowed; another name for the same address and port is foreign."""
+def test_loopback_names_are_different_hosts(sync_rig: Rig) -> None:
+    """All ports of a listed name are allowed. Another name for the same address is foreign."""
     adapter = sync_rig.driver.adapter
     with Sandbox() as sandbox, serving() as api, serving() as other:
         api.answer = redirect(302, f"{other.url}/1")

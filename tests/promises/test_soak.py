@@ -1,9 +1,9 @@
 """
-Everything at once, against random faults, for a while: `pytest -m soak`.
+A stress test of all features with random faults: `pytest -m soak`.
 
-Threads and event loops share auth objects while the sandbox's tokens are short-lived, its endpoint fails in every
-way it can, tokens are revoked, the sandbox itself goes away and comes back. What is judged are invariants: each call
-is answered, by what may answer it; token requests stay within bounds; nothing is left behind.
+Threads and event loops share auth objects. Tokens expire quickly and are revoked, the token endpoint fails in many
+ways, and the sandbox stops and restarts. The test checks invariants: every call ends with an expected result, the number
+of token requests is limited, and no resource leaks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..fakes import wait_for_fetches
 from ..internals import is_fetching, source_of
 from ..servers import Received, Reply, Server, serving
 
-# Seconds: the life of a token, what a caller waits for one at most, and what a call may take besides.
+# Seconds: the lifetime of a token, the longest wait for a token, and the additional time of a call.
 LIFE, TIMEOUT, SLACK = 6, 4.0, 10.0
 
 THREADS, TASKS = 4, 10
@@ -42,17 +42,17 @@ THREADS, TASKS = 4, 10
 DRIVERS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
 
 
-# What a call may get while nothing is spoilt, where it is not 200: refused uploads that can't be sent again.
+# The expected statuses without faults, if not only 200. Uploads cannot be sent again, so they may get a 401.
 CALM = {"refusing": (401,), "upload": (200, 401)}
 
 
 class Soak:
     """
     Attributes:
-        calm: Whether nothing is spoilt, so that each call has to succeed.
-        outcomes: How often a call ended in which way.
-        faults: What must not have happened.
-        fetch_causes: What may have caused a fetch, besides roll-overs.
+        calm: Whether there are no faults yet, so that every call must succeed.
+        outcomes: The number of calls by result.
+        faults: The violations that were found.
+        fetch_causes: The number of events that may cause a fetch, besides renewals.
     """
 
     def __init__(self, seed: int, seconds: float) -> None:
@@ -69,7 +69,7 @@ class Soak:
         return random.Random(f"{self.seed} {name}")
 
     def note(self, driver: Driver, what: str, calm: bool, began: float, ended: int | BaseException | None) -> None:
-        """How a call ended: with a status, an error, or None for one that was cancelled."""
+        """Record the end of a call: a status, an error, or None if it was cancelled."""
         seconds = time.monotonic() - began
         name = str(ended) if isinstance(ended, int) else type(ended).__name__
         with self._lock:
@@ -79,7 +79,7 @@ class Soak:
             if isinstance(ended, BaseException) and not isinstance(ended, driver.host_error):
                 self.faults.append(f"{driver.name} {what}: {ended!r}")
             if calm and self.calm and ended is not None and ended not in CALM.get(what, (200,)):
-                self.faults.append(f"{driver.name} {what}: {ended!r} in the calm")
+                self.faults.append(f"{driver.name} {what}: {ended!r} without faults")
 
     def caused(self, cause: str) -> None:
         with self._lock:
@@ -87,7 +87,7 @@ class Soak:
 
 
 class Caller:
-    """One of those who call again and again, each in its own random way."""
+    """A caller that sends random calls until the test ends."""
 
     def __init__(self, soak: Soak, name: str, driver: Driver, auth: Any, urls: dict[str, str]) -> None:
         self.soak = soak
@@ -109,7 +109,7 @@ class Caller:
         return "GET", self.urls["jobs" if what == "get" else what], {}
 
     def other_than_a_request(self, what: str) -> bool:
-        """Whether it was done, for it takes no client."""
+        """Run an action that needs no client. Returns whether *what* was such an action."""
         if what == "invalidate":
             self.soak.caused("invalidated")
             self.auth.invalidate()
@@ -121,7 +121,7 @@ class Caller:
         return True
 
     def run(self, client: Any) -> None:
-        """In a thread of its own."""
+        """Run in a separate thread."""
         while not self.soak.stopping:
             what, calm, began = self.choose(), self.soak.calm, time.monotonic()
             ended: int | BaseException | None = 200
@@ -139,11 +139,11 @@ class Caller:
             time.sleep(self.chance.uniform(0, 0.05))
 
     async def arun(self, client: Any) -> None:
-        """In a task of its own."""
+        """Run in a separate task."""
         while not self.soak.stopping:
             what, calm, began = self.choose(), self.soak.calm, time.monotonic()
             ended: int | BaseException | None = None
-            # Some give up early, wherever they are by then.
+            # Some calls are cancelled early, at a random point.
             seconds = self.chance.uniform(0, 0.05) if self.chance.random() < 0.05 else 60
             with anyio.move_on_after(seconds):
                 try:
@@ -161,7 +161,7 @@ class Caller:
             await anyio.sleep(self.chance.uniform(0, 0.05))
 
 
-class achunks:  # noqa: N801 - called like a generator, which would warn if it was never begun
+class achunks:  # noqa: N801 - used like an async generator, but causes no warning if it is never started
     def __init__(self) -> None:
         self._chunks = [b"two", b"one"]
 
@@ -195,14 +195,14 @@ def spoil(soak: Soak, sandbox: Sandbox, chance: random.Random) -> None:
         soak.caused("revoked")
         sandbox.revoke_all()
     else:
-        # Every token request under way fails, and the endpoint is not there for a while.
+        # Active token requests fail, and the endpoint is unreachable for a while.
         sandbox.stop()
         time.sleep(chance.uniform(0, 0.5))
         sandbox.start()
 
 
 @pytest.mark.soak
-# httpx leaves the body of a cancelled request to the garbage collector, which trio warns of.
+# httpx does not close the body of a cancelled request. trio then warns about its garbage collection.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx._content:ResourceWarning")
 def test_everything_at_once(pytestconfig: pytest.Config, record_property: Callable[[str, object], None]) -> None:
     seconds = pytestconfig.getoption("soak_seconds")
@@ -236,22 +236,24 @@ def test_everything_at_once(pytestconfig: pytest.Config, record_property: Callab
                 time.sleep(chance.uniform(0, 1))
             sandbox.latency = 0.0
             sandbox.clear_faults()
-            # Till whatever was remembered of failures is forgotten.
+            # Wait until all remembered failures have expired.
             time.sleep(11)
         wait_for_fetches()
 
-        # All is well again, and was answered rightly.
+        # The faults are gone, so every auth object must obtain a token.
         for auth in auths:
             assert auth.token().value
-        record_property("soak", f"{seconds:.0f} s, {sum(soak.outcomes.values()):,} calls ({told(soak.outcomes)})")
+        record_property("soak", f"{seconds:.0f} s, {sum(soak.outcomes.values()):,} calls ({listed(soak.outcomes)})")
         record_property(
-            "soak", f"{sandbox.token_requests} token requests, {calm_requests} in the calm; {told(soak.fetch_causes)}"
+            "soak",
+            f"{sandbox.token_requests} token requests, {calm_requests} without faults; {listed(soak.fetch_causes)}",
         )
         assert soak.faults == []
         assert unauthorized == 0
         assert foreign.log
         assert {None} == {received.token for received in foreign.log}
-        # A renewal opens after four fifths of a life at the earliest; and refusing costs three replacements at first.
+        # A renewal starts after four fifths of the lifetime at the earliest. An API that refuses every token costs
+        # three further tokens at first.
         assert calm_requests <= len(auths) * (2 + 3 + seconds / 4 / (0.8 * LIFE)) + calm_causes
         per_auth = 4 + seconds / 60 + (seconds + 11) / (0.8 * LIFE) + (seconds + 11) / 3 + soak.fetch_causes.total()
         assert sandbox.token_requests <= len(auths) * 4 * per_auth
@@ -270,7 +272,7 @@ def auth_for(driver: Driver, sandbox: Sandbox, *allowed: Server) -> Any:
 
 
 class Echo:
-    """Looks at each body, and now and then takes a token for revoked."""
+    """Checks each body, and sometimes treats a token as revoked."""
 
     def __init__(self, soak: Soak) -> None:
         self._soak = soak
@@ -280,10 +282,10 @@ class Echo:
 
     def __call__(self, received: Received) -> Reply:
         length = received.headers["Content-Length"]
-        # What is shorter than announced is from a caller who gave up.
+        # A body that is shorter than its length comes from a cancelled call.
         if length in (None, str(len(received.body))) and received.body not in (b'{"url":"dlb://in/x"}', b"onetwo"):
             self._soak.faults.append(f"a body of {received.body!r}")
-        # Not so soon again that a request sent a second time is refused a second time.
+        # Wait between two revocations, so that a retried request is not refused again.
         if self._chance.random() < 0.02 and time.monotonic() > self._since + 3:
             self._since = time.monotonic()
             self._soak.caused("refused")
@@ -293,7 +295,7 @@ class Echo:
 
 @contextmanager
 def calling(soak: Soak, auths: list[Any], urls: dict[str, str]) -> Iterator[None]:
-    """While it lasts, threads and tasks call; all have ended when it is left."""
+    """Run the callers in threads and tasks. On exit, all of them have ended."""
     workers = []
     for driver, auth in zip((RequestsDriver("requests"), HttpxDriver("httpx")), auths, strict=False):
         workers.append(threading.Thread(target=in_threads, args=(soak, driver, auth, urls)))
@@ -340,23 +342,23 @@ def in_tasks(soak: Soak, driver: AsyncHttpxDriver, auth: Any, urls: dict[str, st
 
 
 def leftovers() -> int:
-    """Fetches, waits and tokens in memory."""
+    """The number of fetches, waits and tokens in memory."""
     gc.collect()
     return sum(isinstance(each, Fetch | Wait | AccessToken) for each in gc.get_objects())
 
 
 def open_files() -> int:
     folder = Path("/proc/self/fd")
-    return len(os.listdir(folder)) if folder.exists() else 0  # noqa: PTH208 - nothing but their number
+    return len(os.listdir(folder)) if folder.exists() else 0  # noqa: PTH208 - only their number
 
 
 def eventually_equal(expected: int, count: Callable[[], int]) -> None:
-    """Servers close their ends of connections a little later."""
+    """Wait for the count, because servers close their ends of connections later."""
     until = time.monotonic() + 10
     while count() > expected and time.monotonic() < until:
         time.sleep(0.01)
     assert count() <= expected
 
 
-def told(counts: Counter[str]) -> str:
+def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.most_common())

@@ -1,8 +1,8 @@
 """
-Which URLs get the token, judged by what each library puts on the wire and where it dials.
+Which URLs receive the token, judged by where each library connects and what it sends.
 
-The calls are a user's own. Beneath each library stands a network that answers every connection and keeps what
-was dialled and sent: it knows nothing of the package, nor of how anyone reads URLs.
+The tests make calls like a user. Below each library, a fake network accepts every connection and records its address
+and data. The fake network is independent of the package and does not parse URLs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ALLOWED = (*DOLBY_HOSTS, "gateway.example:8443", "xn--bcher-kva.example", "local
 
 
 class Call:
-    """A connection that a library made, and what it sent there: a socket to urllib3, a stream to httpcore."""
+    """A connection and the data sent on it. It acts as a socket for urllib3 and as a stream for httpcore."""
 
     def __init__(self, host: str, port: int, *, tls: bool, status: int) -> None:
         self.host, self.port, self.tls = host, port, tls
@@ -48,7 +48,7 @@ class Call:
 
     @property
     def target(self) -> str:
-        """What stands on the request line."""
+        """The target in the request line."""
         return self._sent.split(b" ")[1].decode("ascii")
 
     @property
@@ -71,13 +71,13 @@ class Call:
         return self
 
     def get_extra_info(self, *_: object, **__: object) -> None:
-        """Nothing is known of it."""
+        """No extra information is available."""
 
     settimeout = close = get_extra_info
 
 
 class Network:
-    """Takes every connection, and answers with *status*."""
+    """Accepts every connection and answers with `status`."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -88,11 +88,11 @@ class Network:
         return self.calls[-1]
 
     def connect_tcp(self, host: str, port: int, *_: object, **__: object) -> Call:
-        """As httpcore's network backend."""
+        """The interface of a network backend of httpcore."""
         return self.dial(host, port)
 
     def adapter(self) -> requests.adapters.HTTPAdapter:
-        """As the pools of requests' own adapter."""
+        """An adapter for requests whose pools use this network."""
         dial = self.dial
 
         class Plain(urllib3.connection.HTTPConnection):
@@ -118,19 +118,19 @@ class Network:
 
 
 def _as_it_is(request: Any) -> Any:
-    """An auth that does nothing. Without one, a library would make something of the URL's userinfo."""
+    """An auth that does nothing. Without an auth, a library would use the userinfo of the URL."""
     return request
 
 
 class Caller:
-    """A user of a library, whose machine has no other network than this one."""
+    """A user of a library. All connections go to the fake network."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
         self.network = Network()
         self.client = self._client()
         self.auth = self.make_auth()
-        # Its token endpoint is on this machine.
+        # An auth object with its token endpoint on loopback.
         self.local_auth = self.make_auth(token_url="http://localhost/x/../v1/auth/token")
 
     def _client(self) -> Any:
@@ -145,14 +145,14 @@ class Caller:
         return client
 
     def make_auth(self, **options: Any) -> Any:
-        """An auth object that has its token."""
+        """An auth object that already has a token."""
         auth = self.driver.adapter.DolbyAuth(**{**CLASSIC, "allowed_hosts": ALLOWED, **options})
         send_with(auth, ScriptedSender())
         auth.token()
         return auth
 
     def get(self, url: str, auth: Any, **options: Any) -> Call | Exception:
-        """What comes of a call: what went over the network, or the library's refusal."""
+        """The connection of a call, or the error of the library."""
         return self._call(lambda: self.client.get(url, auth=auth, **options))
 
     def _call(self, call: Callable[[], object]) -> Call | Exception:
@@ -165,7 +165,7 @@ class Caller:
         return made
 
     def outcome(self, url: str, auth: Any = None, **options: Any) -> tuple[str, Call | None]:
-        """`T` with a token, `.` without, `x` where the library refuses the URL; and the call, if one was made."""
+        """`T` with a token, `.` without, `x` if the library rejects the URL. And the call, if there was one."""
         plain = self.get(url, _as_it_is, **options)
         call = self.get(url, auth or self.auth, **options)
         if isinstance(plain, Exception):
@@ -177,7 +177,7 @@ class Caller:
 
 
 class LateCaller(Caller):
-    """Gives a prepared request another URL, which the library then takes as it is, before the auth sees it."""
+    """Changes the URL of a prepared request before the auth sees it. requests then uses the URL unchanged."""
 
     def get(self, url: str, auth: Any, **options: Any) -> Call | Exception:
         request = requests.Request("GET", "https://evil.test/").prepare()
@@ -204,8 +204,8 @@ def outcomes(callers: dict[str, Caller], url: str) -> str:
     return "".join(callers[name].outcome(url)[0] for name in LIBRARIES)
 
 
-# Where it goes and where not. Three letters stand for requests, httpx and httpx2: T with the token, `.` without,
-# x where the library itself refuses the URL. Where they differ, they dial different hosts, or one is stricter.
+# The three letters are for requests, httpx and httpx2: `T` with the token, `.` without, `x` if the library itself
+# rejects the URL. If the letters differ, the libraries connect to different hosts, or one library is stricter.
 
 MAY = [
     ("https://api.dolby.com", "TTT"),
@@ -222,12 +222,12 @@ MAY = [
     ("https://api.dolby.com:443/", "TTT"),
     ("https://api.dolby.com:0443/", "TTT"),
     ("https://api.dolby.com:/", "TTT"),
-    # 0 is the scheme's own to all of them.
+    # All libraries use the default port of the scheme instead of 0.
     ("https://api.dolby.com:0/", "TTT"),
     ("https://api.dolby.com:+443/", "xTT"),
     ("https://api.dolby.com:4_43/", "xTT"),
     ("https://api.dolby.com:\uff14\uff14\uff13/", "xTT"),
-    # Userinfo, which the token replaces
+    # Userinfo: the token replaces it
     ("https://user:pass@api.dolby.com/", "TTT"),
     ("https://evil.test:80@api.dolby.com/", "TTT"),
     ("https://evil.test%2F@api.dolby.com/", "TTT"),
@@ -236,11 +236,11 @@ MAY = [
     ("https://[@api.dolby.com/", "TTT"),
     ("https://api.dolby.com#@evil.test/", "TTT"),
     ("https://api.dolby.com?@evil.test/", "TTT"),
-    # Backslashes: the end of the host to one, part of the userinfo to others
+    # Backslashes: one library ends the host there, the others treat them as part of the userinfo
     ("https://api.dolby.com\\@evil.test/", "T.."),
     ("https://api.dolby.com\\.evil.test/", "T.."),
     ("https://evil.test\\@api.dolby.com/", ".TT"),
-    # Escapes in the host, which one decodes and others ask the resolver for as they are
+    # Escapes in the host: one library decodes them, the others pass them to the resolver unchanged
     ("https://api%2edolby.com/", "T.."),
     ("https://%61pi.dolby.com/", "T.."),
     # Names in other scripts
@@ -253,14 +253,14 @@ MAY = [
     ("https://[::1]:8443/", "TTT"),
     ("http://[0:0:0:0:0:0:0:1]:8443/", "TTT"),
     ("http://[::0001]:8443/", "TTT"),
-    # Schemes, and what may stand before them
+    # Schemes, and characters before them
     ("http://localhost:8000/", "TTT"),
     ("wss://api.dolby.com/", "xTT"),
     ("WSS://api.dolby.com/", "xTT"),
     ("ws://localhost:8000/", "xTT"),
     (" https://api.dolby.com/", "Txx"),
     ("\u00a0https://api.dolby.com/", "Txx"),
-    # What is near the token endpoint, and is not it
+    # Similar to the token endpoint, but different
     ("https://api.dolby.io/", "TTT"),
     ("https://api.dolby.io/v1/auth/tokens", "TTT"),
     ("https://api.dolby.io/v1/auth/token/x", "TTT"),
@@ -306,10 +306,10 @@ MAY_NOT = [
     ("https://eu.comms.api.dolby.io:8443/", "..."),
     ("https://gateway.example/", "..."),
     ("https://api.dolby.com:65536/", "x.."),
-    # 443, when cut to 16 bits
+    # Truncated to 16 bits, this port is 443
     ("https://api.dolby.com:65979/", "x.."),
     ("https://api.dolby.com:-443/", "x.."),
-    # 80, in the same way: the system's resolver does it
+    # Truncated to 16 bits, this port is 80. The resolver of the system does that.
     ("http://localhost:65616/", "x.."),
     ("http://localhost:-1/", "x.."),
     ("https://api.dolby.com:443:443/", "xxx"),
@@ -350,7 +350,7 @@ MAY_NOT = [
     ("https://api.dolby.com%00.evil.test/", "x.."),
     ("https://api.dolby.com%0a/", "x.."),
     ("https://api.dolby.com%/", "x.."),
-    # IPv4 in odd notations: the resolver would take most of them for 127.0.0.1
+    # Unusual IPv4 notations: the resolver would read most of them as 127.0.0.1
     ("http://127.1/", "..."),
     ("http://0x7f.0.0.1/", "..."),
     ("http://0x7f000001/", "..."),
@@ -379,7 +379,7 @@ MAY_NOT = [
     ("https://evil.test\\.comms.api.dolby.io/", "..."),
     ("https:\\\\api.dolby.com/", "xxx"),
     ("https:/\\api.dolby.com/", "xxx"),
-    # Tabs, newlines, spaces and other characters that some remove
+    # Tabs, newlines, spaces and other characters that some parsers remove
     ("https://api.dolby.com\t/", "xxx"),
     ("https://api.dolby.com\t.evil.test/", "xxx"),
     ("https://api.\ndolby.com/", "xxx"),
@@ -400,7 +400,7 @@ MAY_NOT = [
     ("http://eu.comms.api.dolby.io:443/", "..."),
     ("ws://api.dolby.com/", "x.."),
     ("ws://api.dolby.com:443/", "x.."),
-    # Other schemes, and none
+    # Other schemes, and missing schemes
     ("ftp://api.dolby.com/", "xxx"),
     ("file://api.dolby.com/", "xxx"),
     ("httpss://api.dolby.com/", "xxx"),
@@ -415,7 +415,7 @@ MAY_NOT = [
     ("://api.dolby.com/", "xxx"),
 ]
 
-# The token endpoint, as it may be spelled. What the library leaves as it is, a server may still fold.
+# Different spellings of the token endpoint. A server may normalise a path that the library sends unchanged.
 TOKEN_ENDPOINT = [
     ("https://api.dolby.io/v1/auth/token", "..."),
     ("https://API.dolby.io:443/v1/auth/token", "..."),
@@ -432,7 +432,7 @@ TOKEN_ENDPOINT = [
     ("https://api.dolby.io/x/../v1/auth/token", "..."),
     ("https://api.dolby.io/../v1/auth/token", "..."),
     ("https://api.dolby.io/v1/auth/token/x/..", "..."),
-    # Of which requests makes dots, and then leaves them.
+    # requests decodes these to dots and does not resolve them.
     ("https://api.dolby.io/v1/%2e/auth/token", "..."),
     ("https://api.dolby.io/x/%2e%2e/v1/auth/token", "..."),
     ("https://api.dolby.io/x/.%2E/v1/auth/token", "..."),
@@ -446,17 +446,17 @@ TOKEN_ENDPOINT = [
 
 
 @pytest.mark.parametrize(("url", "expected"), MAY)
-def test_whoever_dials_an_allowed_host_sends_the_token(callers: dict[str, Caller], url: str, expected: str) -> None:
+def test_a_connection_to_an_allowed_host_carries_the_token(callers: dict[str, Caller], url: str, expected: str) -> None:
     assert expected == outcomes(callers, url)
 
 
 @pytest.mark.parametrize(("url", "expected"), MAY_NOT)
-def test_whoever_dials_another_host_does_not(callers: dict[str, Caller], url: str, expected: str) -> None:
+def test_a_connection_to_another_host_carries_no_token(callers: dict[str, Caller], url: str, expected: str) -> None:
     assert expected == outcomes(callers, url)
 
 
 @pytest.mark.parametrize(("url", "expected"), TOKEN_ENDPOINT)
-def test_the_token_endpoint_gets_none_in_whatever_spelling(callers: dict[str, Caller], url: str, expected: str) -> None:
+def test_no_spelling_of_the_token_endpoint_gets_a_token(callers: dict[str, Caller], url: str, expected: str) -> None:
     assert expected == outcomes(callers, url)
 
 
@@ -469,7 +469,7 @@ def test_the_token_endpoint_gets_none_in_whatever_spelling(callers: dict[str, Ca
         ("https://api.dolby.io/x/../v1/auth/token", TOKEN_URL),
         ("https://api.dolby.io/x/%2e%2e/%761/auth/token", TOKEN_URL),
         ("https://api.dolby.io/v1/auth/token;v=1", TOKEN_URL),
-        # To be decoded once, not twice.
+        # This path must be decoded once, not twice.
         ("https://api.dolby.io/a%2541/token", "https://api.dolby.io/a%2541/token"),
         ("https://gateway.example:8443", "https://gateway.example:8443/?a"),
         ("http://localhost", "http://LOCALHOST:80//"),
@@ -479,7 +479,9 @@ def test_the_token_endpoint_gets_none_in_whatever_spelling(callers: dict[str, Ca
     ],
 )
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_however_the_token_url_was_given(callers: dict[str, Caller], library: str, token_url: str, url: str) -> None:
+def test_no_spelling_of_the_token_url_argument_opens_the_token_endpoint(
+    callers: dict[str, Caller], library: str, token_url: str, url: str
+) -> None:
     subject = callers[library]
 
     assert subject.outcome(url, subject.make_auth(token_url=token_url))[0] == "."
@@ -492,7 +494,7 @@ def test_another_port_of_its_host_is_not_the_token_endpoint(callers: dict[str, C
     assert subject.outcome("http://localhost:8000/v1/auth/token", subject.local_auth)[0] == "T"
 
 
-# One parser against the other
+# Our parser against the parsers of the libraries
 
 
 def _pieces(text: str) -> list[str]:
@@ -528,7 +530,7 @@ _TOKEN_PATHS = _pieces("/v1/auth/token|//v1/x/../auth/./token/|/x/%2e%2e/v1/auth
 
 @st.composite
 def urls(draw: st.DrawFn) -> str:
-    """What looks like a URL, with up to three things in it by which parsers have been fooled."""
+    """URL-like strings with up to three constructs that are known to confuse parsers."""
     parts = dict(_USUAL)
     aimed = draw(st.booleans())
     if aimed:
@@ -552,7 +554,7 @@ def urls(draw: st.DrawFn) -> str:
 
 
 def may_have_it(call: Call) -> bool:
-    """By the promise, and by where the call went."""
+    """Whether the documented rule allows the token on this connection."""
     host, port, tls = call.dialled
     if ":" in host:
         return ipaddress.IPv6Address(host) == ipaddress.IPv6Address("::1") and port == 8443
@@ -589,12 +591,12 @@ def agreement(callers: dict[str, Caller], seen: Counter[str], url: str) -> None:
             seen["token endpoint"] += guarded
             may = may_have_it(call) and not guarded
             assert may or outcome == ".", name
-            # What requests normalises only as it connects, the check need not: that is then without a token.
+            # requests normalises some URLs only when it connects. The check may be stricter and send no token.
             assert outcome == "T" or not may or name == "requests, late", name
 
 
 def test_check_and_library_agree_on_any_url(callers: dict[str, Caller]) -> None:
-    """The token goes where the library dials an allowed host, to all but the token endpoint; and nowhere else."""
+    """Exactly the connections to allowed hosts carry the token, except those to the token endpoint."""
     seen: Counter[str] = Counter()
 
     agreement(callers, seen)
@@ -602,7 +604,7 @@ def test_check_and_library_agree_on_any_url(callers: dict[str, Caller]) -> None:
     assert min(seen["T"], seen["."], seen["x"]) > 80 and seen["token endpoint"] > 15, seen
 
 
-# What a library lets its users do beside
+# Special features of the libraries
 
 
 @pytest.mark.parametrize(
@@ -616,7 +618,7 @@ def test_check_and_library_agree_on_any_url(callers: dict[str, Caller]) -> None:
     ],
 )
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
-def test_a_target_set_beside_the_url_is_what_the_server_sees(
+def test_the_target_extension_counts_instead_of_the_path(
     callers: dict[str, Caller], library: str, target: bytes | str
 ) -> None:
     outcome, call = callers[library].outcome("https://api.dolby.io/x", extensions={"target": target})
@@ -627,7 +629,7 @@ def test_a_target_set_beside_the_url_is_what_the_server_sees(
 
 
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
-def test_any_other_target_has_the_token(callers: dict[str, Caller], library: str) -> None:
+def test_a_request_with_another_target_carries_the_token(callers: dict[str, Caller], library: str) -> None:
     assert callers[library].outcome("https://api.dolby.io/x", extensions={"target": b"*"})[0] == "T"
 
 
@@ -641,9 +643,7 @@ def test_any_other_target_has_the_token(callers: dict[str, Caller], library: str
         ("wss://api.dolby.io/v1/auth/token", False),
     ],
 )
-def test_a_websocket_is_opened_with_the_token_where_a_request_has_it(
-    callers: dict[str, Caller], url: str, has_token: bool
-) -> None:
+def test_a_websocket_follows_the_same_rule_as_a_request(callers: dict[str, Caller], url: str, has_token: bool) -> None:
     subject = callers["httpx2"]
     subject.network.calls.clear()
 
@@ -672,7 +672,9 @@ def test_a_websocket_is_opened_with_the_token_where_a_request_has_it(
     ],
 )
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
-def test_a_base_url_counts_once_joined(library: str, base_url: str, url: str, expected: str, target: str) -> None:
+def test_the_url_after_joining_with_the_base_url_counts(
+    library: str, base_url: str, url: str, expected: str, target: str
+) -> None:
     subject = CALLERS[library]()
     subject.client.base_url = base_url
 
@@ -685,20 +687,20 @@ def test_a_base_url_counts_once_joined(library: str, base_url: str, url: str, ex
 @pytest.mark.parametrize(
     ("prefix", "url", "expected"),
     [
-        # requests compares the beginnings of URLs, so an adapter made for one host may be used for others.
+        # requests compares URL prefixes, so it may use an adapter for other hosts too.
         ("https://api.dolby.com", "https://api.dolby.com/", "T"),
         ("https://api.dolby.com", "https://api.dolby.com.evil.test/", "."),
         ("https://api.dolby.com", "https://api.dolby.com@evil.test/", "."),
         ("", "wss://api.dolby.com/", "T"),
         ("", "wss://api.dolby.io/v1/auth/token", "."),
         ("", "wss://api.dolby.com.evil.test/", "."),
-        # Such URLs are not prepared, and for us not to be understood.
+        # requests does not normalise such URLs, so the check rejects them.
         ("", "\x00https://api.dolby.com/", "."),
         ("", "\x00https://api.dolby.com\\@evil.test/", "."),
         ("", "\x00https://api.dolby.io/v1/auth/to\tken", "."),
     ],
 )
-def test_an_adapter_that_is_mounted_changes_nothing(prefix: str, url: str, expected: str) -> None:
+def test_a_mounted_adapter_does_not_change_the_rule(prefix: str, url: str, expected: str) -> None:
     subject = CALLERS["requests"]()
     subject.client.mount(prefix, subject.network.adapter())
 
@@ -711,7 +713,7 @@ def test_an_adapter_that_is_mounted_changes_nothing(prefix: str, url: str, expec
         ("https://api.dolby.com", "T"),
         ("https://api.dolby.com?@evil.test/", "T"),
         ("https://api.dolby.com#@evil.test/", "T"),
-        # Its adapter does not read as `prepare` does.
+        # The adapter parses URLs differently from `prepare`.
         ("https://evil.test\\@api.dolby.com/", "T"),
         ("https://api.dolby.com\\@evil.test/", "."),
         ("https://api.dolby.com\\.evil.test/", "."),
@@ -720,20 +722,18 @@ def test_an_adapter_that_is_mounted_changes_nothing(prefix: str, url: str, expec
         ("https://api.dolby.com.", "."),
         ("https://api.dolby.com:0/", "."),
         ("https://api.dolby.com:65979/", "x"),
-        # Decoded as it connects: the token could go there, but need not.
+        # requests decodes the host when it connects. The token is allowed there, but not required.
         ("https://%61pi.dolby.com/", "."),
         ("https://api.dolby.io/x/../v1/auth/token", "."),
         ("https://api.dolby.io/v1/auth/to\tken", "."),
     ],
 )
-def test_of_a_prepared_request_with_another_url_that_url_counts(
-    callers: dict[str, Caller], url: str, expected: str
-) -> None:
+def test_the_changed_url_of_a_prepared_request_counts(callers: dict[str, Caller], url: str, expected: str) -> None:
     assert expected == callers["requests, late"].outcome(url)[0]
 
 
 def turned(subject: Caller, url: str, to: str) -> Call:
-    """The call made with a request that was prepared for *url*, by the auth too, and then got another."""
+    """Prepare a request with auth for *url*, change its URL to *to*, and send it."""
     subject.network.calls.clear()
     request = subject.client.prepare_request(requests.Request("GET", url, auth=subject.auth))
     request.url = to
@@ -742,8 +742,8 @@ def turned(subject: Caller, url: str, to: str) -> Call:
     return call
 
 
-def test_a_request_turned_to_another_host_wins_no_retry_there() -> None:
-    """Its header is the caller's by then, but the host's 401 is answered with nothing."""
+def test_a_401_after_the_url_was_changed_to_another_host_is_not_retried() -> None:
+    """The caller has sent the header there, but the host gets no new token."""
     subject = CALLERS["requests"]()
     subject.network.status = 401
 
@@ -753,8 +753,8 @@ def test_a_request_turned_to_another_host_wins_no_retry_there() -> None:
     assert sender_of(subject.auth).count == 1
 
 
-def test_a_request_turned_to_an_allowed_host_has_no_token() -> None:
-    """No auth has seen it on the way there."""
+def test_a_request_whose_url_is_changed_to_an_allowed_host_carries_no_token() -> None:
+    """The auth object has not seen the new URL."""
     subject = CALLERS["requests"]()
     subject.network.status = 401
 

@@ -1,7 +1,7 @@
 """
-The sandbox, as any HTTP client sees it: no auth object of this package takes part.
+The sandbox as an HTTP client sees it, without the auth objects of this package.
 
-What is asserted of Dolby.io's answers is what its documentation says or what was once recorded.
+The expected responses of Dolby.io come from its documentation or from recorded responses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dolby_auth_plugin.sandbox import Sandbox, TokenRequestRecord
 
 from ..internals import set_sandbox_clock
 
-# Seconds. Nothing here takes as long; it turns a hang into a failure.
+# Seconds. This timeout turns a hang into a failure.
 PATIENCE = 5.0
 
 
@@ -65,7 +65,7 @@ def call(
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> Answer:
-    """One request on a connection of its own; redirects are not followed."""
+    """Send one request on a new connection, without following redirects."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
     headers = dict(headers or {})
@@ -111,7 +111,7 @@ def get(sandbox: Sandbox, path: str, token: str | None = None) -> Answer:
 
 
 def start_token_request(sandbox: Sandbox) -> socket.socket:
-    """A token request that has arrived, on a connection that nobody reads from yet."""
+    """Start a token request and wait until it arrives. Returns its connection without reading the response."""
     already = sandbox.token_requests
     host, _, port = sandbox.allowed_hosts[0].partition(":")
     connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
@@ -141,13 +141,13 @@ def clock(sandbox: Sandbox) -> FakeClock:
 
 
 class TestLife:
-    def test_takes_connections_on_both_ports_once_started(self, sandbox: Sandbox) -> None:
-        """`start` returns when both servers can be reached."""
+    def test_accepts_connections_on_both_ports_after_start(self, sandbox: Sandbox) -> None:
+        """`start` returns when both servers are reachable."""
         assert 401 == call("GET", f"{sandbox.url}/media/jobs").status
         assert 403 == call("GET", f"{sandbox.storage_url}/x").status
 
     def test_stop_ends_its_thread_and_closes_its_ports(self) -> None:
-        """After `stop` nothing is left to reach, or to leak."""
+        """After `stop`, no port is open and no thread is left."""
         threads = set(threading.enumerate())
         sandbox = Sandbox().start()
 
@@ -160,7 +160,7 @@ class TestLife:
             call("GET", sandbox.storage_url)
 
     def test_stop_does_not_wait_for_open_connections(self) -> None:
-        """An idle pooled connection and a request under way are cut off."""
+        """It closes an idle pooled connection and the connection of an active request."""
         with Sandbox() as sandbox:
             idle = http.client.HTTPConnection(sandbox.allowed_hosts[0], timeout=PATIENCE)
             idle.request("GET", "/media/jobs")
@@ -176,8 +176,8 @@ class TestLife:
             waiting.close()
             idle.close()
 
-    def test_comes_back_on_its_ports_with_its_tokens(self, sandbox: Sandbox) -> None:
-        """A stop and a start are an outage, not a new service."""
+    def test_a_restart_keeps_ports_and_tokens(self, sandbox: Sandbox) -> None:
+        """A stop and a start simulate an outage, not a new service."""
         url, token = sandbox.url, token_of(sandbox)
 
         sandbox.stop()
@@ -186,8 +186,8 @@ class TestLife:
         assert url == sandbox.url
         assert 200 == get(sandbox, "/media/jobs", token).status
 
-    def test_stays_stopped_when_a_port_it_had_is_taken(self, sandbox: Sandbox) -> None:
-        """A start that fails leaves nothing open and can be tried again."""
+    def test_start_fails_if_its_port_is_in_use(self, sandbox: Sandbox) -> None:
+        """A failed start leaves no open port and can be repeated."""
         storage_port = urlsplit(sandbox.storage_url).port
         sandbox.stop()
         with socket.create_server(("127.0.0.1", storage_port or 0)):
@@ -201,7 +201,7 @@ class TestLife:
         assert 401 == call("GET", f"{sandbox.url}/media/jobs").status
 
     def test_starting_and_stopping_twice_changes_nothing(self, sandbox: Sandbox) -> None:
-        """Both say what is wanted, not what is to happen."""
+        """Both methods are idempotent."""
         url = sandbox.url
 
         assert sandbox is sandbox.start()
@@ -210,7 +210,7 @@ class TestLife:
         sandbox.stop()
 
     def test_starts_inside_a_running_event_loop(self) -> None:
-        """Its loop is its own, so the caller's does not matter."""
+        """The sandbox has its own event loop, independent of the caller's."""
 
         async def main() -> int:
             with Sandbox() as sandbox:
@@ -219,15 +219,15 @@ class TestLife:
         assert 401 == asyncio.run(main())
 
     def test_serves_many_clients_at_once(self, sandbox: Sandbox) -> None:
-        """64 threads asking together get 64 different tokens."""
+        """64 threads request tokens at the same time and get 64 different ones."""
         with ThreadPoolExecutor(64) as threads:
             tokens = set(threads.map(lambda _: token_of(sandbox), range(64)))
 
         assert 64 == len(tokens)
         assert 64 == sandbox.token_requests == len(sandbox.token_log)
 
-    def test_answers_on_a_kept_connection_at_once(self, sandbox: Sandbox) -> None:
-        """No answer's second half waits for the client's delayed acknowledgement of the first."""
+    def test_answers_without_delay_on_a_reused_connection(self, sandbox: Sandbox) -> None:
+        """The second half of a response does not wait for the delayed acknowledgement of the first."""
         connection = http.client.HTTPConnection(sandbox.allowed_hosts[0], timeout=PATIENCE)
         began_at = time.monotonic()
         for _ in range(25):
@@ -237,14 +237,14 @@ class TestLife:
         assert time.monotonic() - began_at < 0.5
         connection.close()
 
-    def test_tokens_of_one_sandbox_are_strange_to_another(self, sandbox: Sandbox) -> None:
-        """Any number of sandboxes run side by side."""
+    def test_tokens_of_one_sandbox_are_not_valid_in_another(self, sandbox: Sandbox) -> None:
+        """Several sandboxes can run at the same time."""
         with Sandbox() as other:
             assert sandbox.url != other.url
             assert 401 == get(other, "/media/jobs", token_of(sandbox)).status
 
     def test_has_no_address_before_its_first_start(self) -> None:
-        """A port is known only once it is bound."""
+        """The port is unknown until the socket is bound."""
         with pytest.raises(RuntimeError, match="before its first start"):
             _ = Sandbox().url
 
@@ -260,7 +260,7 @@ class TestLife:
         assert f"needs {name}:" in str(raised.value)
 
     def test_imports_nothing_of_the_rest_of_the_package(self) -> None:
-        """A mistake of the library must not be repeated in what it is tested against."""
+        """The sandbox tests the library, so it must not repeat its mistakes."""
         names = set()
         for source in Path(package.__file__).parent.glob("*.py"):
             for node in ast.walk(ast.parse(source.read_text("utf-8"))):
@@ -278,7 +278,7 @@ class TestLife:
 
 class TestControl:
     def test_random_credentials_have_the_documented_shape(self) -> None:
-        """A key of 24 URL-safe characters ending in `==`; a secret of 43."""
+        """The key has 24 URL-safe characters and ends in `==`. The secret has 43 characters."""
         sandbox = Sandbox()
 
         assert re.fullmatch(r"[\w-]{22}==", sandbox.app_key, re.ASCII)
@@ -286,7 +286,7 @@ class TestControl:
         assert sandbox.app_key != Sandbox().app_key
 
     def test_options_point_an_auth_object_at_it(self) -> None:
-        """Exactly the arguments that `DolbyAuth` needs; the storage is no allowed host."""
+        """They are exactly the arguments that `DolbyAuth` needs. The storage is not an allowed host."""
         with Sandbox(app_key="key", app_secret="secret") as sandbox:
             host = sandbox.url.removeprefix("http://")
 
@@ -298,8 +298,8 @@ class TestControl:
             } == sandbox.options
             assert sandbox.storage_url != sandbox.url
 
-    def test_repr_tells_where_it_is_but_no_secret(self, sandbox: Sandbox) -> None:
-        """A sandbox shows in failing assertions, its secret does not."""
+    def test_repr_shows_the_address_but_no_secret(self, sandbox: Sandbox) -> None:
+        """Failing assertions show the sandbox, so its `repr` must not contain the secret."""
         assert f"<Sandbox at {sandbox.url}, app_key={sandbox.app_key!r}>" == repr(sandbox)
 
         sandbox.stop()
@@ -307,19 +307,19 @@ class TestControl:
         assert f"<Sandbox stopped, app_key={sandbox.app_key!r}>" == repr(sandbox)
 
     @pytest.mark.parametrize("seconds", [-0.1, float("nan"), float("inf")])
-    def test_latency_must_be_a_time(self, seconds: float) -> None:
-        """Neither negative nor endless."""
+    def test_a_latency_must_be_finite_and_not_negative(self, seconds: float) -> None:
+        """The message names the setting."""
         sandbox = Sandbox()
 
-        with pytest.raises(ValueError, match="seconds, 0 or more"):
+        with pytest.raises(ValueError, match=r"^latency must be a number of seconds, 0 or more"):
             sandbox.latency = seconds
-        with pytest.raises(ValueError, match="seconds, 0 or more"):
+        with pytest.raises(ValueError, match=r"^api_latency must be a number of seconds, 0 or more"):
             sandbox.api_latency = seconds
 
         assert 0 == sandbox.latency == sandbox.api_latency
 
-    def test_latency_delays_token_requests_alone(self, sandbox: Sandbox) -> None:
-        """`latency` is the token endpoint's: with an hour of it the APIs still answer."""
+    def test_latency_delays_token_requests_only(self, sandbox: Sandbox) -> None:
+        """With a `latency` of one hour, the APIs still answer immediately."""
         token = token_of(sandbox)
         sandbox.latency = 3600
         assert 200 == get(sandbox, "/media/jobs", token).status
@@ -330,8 +330,8 @@ class TestControl:
 
         assert time.monotonic() - began_at >= 0.05
 
-    def test_api_latency_delays_the_apis_alone(self, sandbox: Sandbox) -> None:
-        """`api_latency` is the APIs': with an hour of it there still are tokens."""
+    def test_api_latency_delays_the_apis_only(self, sandbox: Sandbox) -> None:
+        """With an `api_latency` of one hour, token requests are still answered immediately."""
         sandbox.api_latency = 3600
         token = token_of(sandbox)
 
@@ -341,8 +341,8 @@ class TestControl:
 
         assert time.monotonic() - began_at >= 0.05
 
-    def test_refuse_tokens_refuses_good_ones_too(self, sandbox: Sandbox) -> None:
-        """While it is set every API call is a 401, and no longer."""
+    def test_refuse_tokens_also_refuses_valid_tokens(self, sandbox: Sandbox) -> None:
+        """Every API call gets a 401 while the setting is on."""
         token = token_of(sandbox)
 
         sandbox.refuse_tokens = True
@@ -353,7 +353,7 @@ class TestControl:
         assert 200 == get(sandbox, "/media/jobs", token).status
 
     def test_counts_api_calls_and_those_refused(self, sandbox: Sandbox) -> None:
-        """The token endpoint is no API call; a 401 is one."""
+        """A call with a 401 counts as an API call. A token request does not."""
         token = token_of(sandbox)
         get(sandbox, "/media/jobs", token)
         get(sandbox, "/media/nothing", token)
@@ -364,7 +364,7 @@ class TestControl:
         assert 1 == sandbox.unauthorized
 
     def test_reset_counters_keeps_tokens_and_objects(self, sandbox: Sandbox) -> None:
-        """Only what was counted is forgotten."""
+        """It resets only the counters and the log."""
         token = token_of(sandbox)
         get(sandbox, "/media/jobs", "stale")
         call("GET", f"{sandbox.storage_url}/x", token=token)
@@ -377,7 +377,7 @@ class TestControl:
         assert 200 == get(sandbox, "/media/jobs", token).status
 
     def test_neither_prints_nor_logs(self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
-        """Refusals, resets, nonsense and lost clients are what tests are made of."""
+        """Refused requests, resets, invalid requests and lost clients are normal in tests."""
         caplog.set_level(1)
         with Sandbox() as sandbox:
             host, _, port = sandbox.allowed_hosts[0].partition(":")
@@ -395,7 +395,7 @@ class TestControl:
             waiting = start_token_request(sandbox)
         waiting.close()
 
-        # asyncio tells below its warnings which selector it uses and, in debug mode, what it does.
+        # asyncio logs its selector and, in debug mode, its work. All of that is below the warning level.
         assert {"asyncio"} >= {record.name for record in caplog.records}
         assert [] == [record for record in caplog.records if record.levelno > logging.INFO]
         assert ("", "") == capfd.readouterr()
@@ -404,7 +404,7 @@ class TestControl:
 
 class TestTokens:
     def test_grants_a_bearer_token_for_the_default_lifetime(self, sandbox: Sandbox) -> None:
-        """1,800 seconds, unrestricted, and so without a scope member."""
+        """The lifetime is 1,800 seconds. An unrestricted token has no `scope` in its response."""
         answer = request_token(sandbox)
 
         assert 200 == answer.status
@@ -421,20 +421,20 @@ class TestTokens:
 
     @pytest.mark.parametrize("expires_in", [1, 86_400])
     def test_grants_the_lifetime_asked_for(self, sandbox: Sandbox, expires_in: int) -> None:
-        """From one second to 24 hours."""
+        """One second and 24 hours are the limits."""
         assert expires_in == request_token(sandbox, expires_in=expires_in).json["expires_in"]
 
     @pytest.mark.parametrize("expires_in", ["0", "86401", "-5", "1.5", "soon", "9" * 5000])
     def test_other_lifetimes_are_a_bad_request(self, sandbox: Sandbox, expires_in: str) -> None:
-        """In the shape of Media's errors, which one SDK reads there."""
+        """The error has the format of Media, which one SDK expects from this endpoint."""
         answer = request_token(sandbox, expires_in=expires_in)
 
         assert 400 == answer.status == answer.json["status"]
         assert {"type", "title", "status", "instance", "detail"} == set(answer.json)
         assert "/v1/auth/token" == answer.json["instance"]
 
-    def test_a_token_lives_to_the_fraction_of_a_second(self, sandbox: Sandbox, clock: FakeClock) -> None:
-        """It is good until exactly `expires_in` seconds after it was granted."""
+    def test_a_token_expires_at_the_exact_fraction_of_a_second(self, sandbox: Sandbox, clock: FakeClock) -> None:
+        """It is valid until exactly `expires_in` seconds after the grant."""
         token = token_of(sandbox, expires_in=1)
 
         clock.now += 0.999
@@ -443,15 +443,15 @@ class TestTokens:
         clock.now += 0.001
         assert 401 == get(sandbox, "/media/jobs", token).status
 
-    def test_a_new_token_does_not_end_older_ones(self, sandbox: Sandbox) -> None:
-        """Several tokens at once are normal."""
+    def test_a_new_token_does_not_revoke_older_ones(self, sandbox: Sandbox) -> None:
+        """Several tokens can be valid at the same time."""
         first = token_of(sandbox)
         token_of(sandbox)
 
         assert 200 == get(sandbox, "/media/jobs", first).status
 
-    def test_revoke_all_ends_the_tokens_issued_so_far(self, sandbox: Sandbox) -> None:
-        """Those granted later are good again."""
+    def test_revoke_all_revokes_the_tokens_issued_so_far(self, sandbox: Sandbox) -> None:
+        """Later tokens are valid."""
         before = token_of(sandbox)
 
         sandbox.revoke_all()
@@ -460,15 +460,15 @@ class TestTokens:
         assert 200 == get(sandbox, "/media/jobs", token_of(sandbox)).status
 
     def test_grants_scopes_as_one_string_and_drops_unknown_ones(self, sandbox: Sandbox) -> None:
-        """Case counts, order stays, a scope asked for twice is granted once."""
+        """Scopes are case-sensitive and keep their order. A duplicate scope is granted once."""
         scope = "comms:monitor:read Comms:Monitor:Read comms:* nonsense comms:* comms:conf:admin"
 
         answer = request_token(sandbox, scope=scope)
 
         assert "comms:monitor:read comms:* comms:conf:admin" == answer.json["scope"]
 
-    def test_unknown_scopes_alone_grant_none(self, sandbox: Sandbox) -> None:
-        """An empty scope, not an unrestricted token."""
+    def test_only_unknown_scopes_grant_an_empty_scope(self, sandbox: Sandbox) -> None:
+        """The token is not unrestricted."""
         answer = request_token(sandbox, scope="comms:monitor:red")
 
         assert (200, "") == (answer.status, answer.json["scope"])
@@ -483,12 +483,12 @@ class TestTokens:
             "Basic " + base64.b64encode(b"key:\xff").decode(),
             basic("key", "wrong"),
             basic("wrong", "s:öcret"),
-            # Percent-encoded, as RFC 6749 §2.3.1 would have it.
+            # Percent-encoded, as RFC 6749 §2.3.1 requires.
             basic("key", "s%3A%C3%B6cret"),
         ],
     )
     def test_wrong_credentials_are_a_401(self, authorization: str) -> None:
-        """In the shape of Communications' errors, which the other SDKs read there."""
+        """The error has the format of Communications, which the other SDKs expect from this endpoint."""
         with Sandbox(app_key="key", app_secret="s:öcret") as sandbox:
             answer = send_token_request(sandbox, b"grant_type=client_credentials", Authorization=authorization)
 
@@ -497,7 +497,7 @@ class TestTokens:
             assert "Invalid_client" == answer.json["error_reason"]
 
     def test_credentials_are_utf8_and_split_at_the_first_colon(self) -> None:
-        """RFC 7617; a secret may have a colon, a key may not."""
+        """RFC 7617: a secret may contain a colon, a key may not."""
         with Sandbox(app_key="key", app_secret="s:öcret") as sandbox:
             assert 200 == request_token(sandbox).status
 
@@ -511,12 +511,12 @@ class TestTokens:
             b"\xff\xfe",
         ],
     )
-    def test_another_body_than_the_grant_is_a_bad_request(self, sandbox: Sandbox, body: bytes) -> None:
-        """`grant_type=client_credentials` is always sent, and once."""
+    def test_a_body_without_the_correct_grant_is_a_bad_request(self, sandbox: Sandbox, body: bytes) -> None:
+        """`grant_type=client_credentials` is required, and no parameter may be repeated."""
         assert 400 == send_token_request(sandbox, body).status
 
     def test_the_body_must_be_a_form(self, sandbox: Sandbox) -> None:
-        """JSON is what people try first."""
+        """Many users first try JSON."""
         body = b"grant_type=client_credentials"
 
         answer = send_token_request(sandbox, body, **{"Content-Type": "application/json"})
@@ -525,7 +525,7 @@ class TestTokens:
         assert "application/x-www-form-urlencoded" in answer.json["detail"]
 
     def test_parameters_of_the_content_type_do_not_matter(self, sandbox: Sandbox) -> None:
-        """Many clients name a charset."""
+        """Many clients send a charset."""
         content_type = "Application/X-WWW-Form-URLEncoded; charset=utf-8"
 
         answer = send_token_request(sandbox, b"grant_type=client_credentials", **{"Content-Type": content_type})
@@ -533,14 +533,14 @@ class TestTokens:
         assert 200 == answer.status
 
     def test_only_post_obtains_a_token(self, sandbox: Sandbox) -> None:
-        """Another method is a 405, and no token request."""
+        """Another method gets a 405 and does not count as a token request."""
         assert 405 == call("GET", sandbox.token_url).status
         assert 0 == sandbox.token_requests
 
 
 class TestTokenLog:
-    def test_tells_what_was_asked_for(self, sandbox: Sandbox, clock: FakeClock) -> None:
-        """As it was sent, whatever was granted."""
+    def test_records_the_request(self, sandbox: Sandbox, clock: FakeClock) -> None:
+        """The record contains the values that were sent, not those that were granted."""
         body = b"grant_type=client_credentials&expires_in=60&scope=comms:*+nonsense"
         send_token_request(sandbox, body, **{"User-Agent": "test/1"})
 
@@ -556,8 +556,8 @@ class TestTokenLog:
             ),
         ) == sandbox.token_log
 
-    def test_tells_what_was_left_out(self, sandbox: Sandbox) -> None:
-        """A refused request is logged like any other."""
+    def test_records_missing_values_as_none(self, sandbox: Sandbox) -> None:
+        """Refused requests are logged too."""
         call("POST", sandbox.token_url, body=b"expires_in=soon")
 
         (record,) = sandbox.token_log
@@ -569,8 +569,8 @@ class TestTokenLog:
             record.user_agent,
         )
 
-    def test_a_renewal_is_early_while_the_last_token_lives(self, sandbox: Sandbox, clock: FakeClock) -> None:
-        """The first token, and one after an expiry or a revocation, are in time."""
+    def test_a_renewal_is_early_while_the_last_token_is_valid(self, sandbox: Sandbox, clock: FakeClock) -> None:
+        """The first token is not early, nor is one after an expiry or a revocation."""
         request_token(sandbox, expires_in=10)
         clock.now += 9.999
         request_token(sandbox, expires_in=10)
@@ -582,14 +582,14 @@ class TestTokenLog:
         assert [False, True, False, False] == [record.early for record in sandbox.token_log]
 
     def test_a_refused_token_request_is_never_early(self, sandbox: Sandbox) -> None:
-        """It is about tokens that were granted."""
+        """Only a granted token can be early."""
         request_token(sandbox)
         request_token(sandbox, expires_in=0)
 
         assert not sandbox.token_log[-1].early
 
     def test_a_request_still_waiting_is_counted_but_not_logged(self, sandbox: Sandbox) -> None:
-        """What became of it is not known yet."""
+        """Its result is not known yet."""
         sandbox.latency = 3600
         start_token_request(sandbox).close()
 
@@ -597,34 +597,34 @@ class TestTokenLog:
 
 
 class TestFaults:
-    def test_spoils_the_next_token_requests_and_no_more(self, sandbox: Sandbox) -> None:
-        """503 by default, in Dolby.io's shape, without a `Retry-After`."""
+    def test_only_the_given_number_of_token_requests_fails(self, sandbox: Sandbox) -> None:
+        """The default is a 503 in the format of Dolby.io, without `Retry-After`."""
         sandbox.fail_token_requests(times=2)
 
-        spoilt, again, good = (request_token(sandbox) for _ in range(3))
+        first, second, third = (request_token(sandbox) for _ in range(3))
 
-        assert [503, 503, 200] == [spoilt.status, again.status, good.status]
-        assert "ErrorResponse" == spoilt.json["type"]
-        assert "application/json" == spoilt.headers["content-type"]
-        assert spoilt.headers["retry-after"] is None
+        assert [503, 503, 200] == [first.status, second.status, third.status]
+        assert "ErrorResponse" == first.json["type"]
+        assert "application/json" == first.headers["content-type"]
+        assert first.headers["retry-after"] is None
         assert [503, 503, 200] == [record.status for record in sandbox.token_log]
 
     def test_faults_come_in_the_order_they_were_queued(self, sandbox: Sandbox) -> None:
-        """An endpoint that gets worse can be told in advance."""
+        """A test can queue a sequence of faults."""
         sandbox.fail_token_requests(status=429)
         sandbox.fail_token_requests(status=500)
 
         assert [429, 500, 200] == [request_token(sandbox).status for _ in range(3)]
 
-    def test_clear_faults_forgets_those_queued(self, sandbox: Sandbox) -> None:
-        """The endpoint is well again at once."""
+    def test_clear_faults_removes_queued_faults(self, sandbox: Sandbox) -> None:
+        """The next token request succeeds."""
         sandbox.fail_token_requests(times=100)
         sandbox.clear_faults()
 
         assert 200 == request_token(sandbox).status
 
-    def test_a_request_under_way_is_not_spoilt(self, sandbox: Sandbox) -> None:
-        """A fault is for requests that arrive after it was queued."""
+    def test_a_fault_does_not_affect_a_waiting_request(self, sandbox: Sandbox) -> None:
+        """A fault applies only to requests that arrive later."""
         sandbox.latency = 0.05
         waiting = start_token_request(sandbox)
         sandbox.latency = 0
@@ -636,7 +636,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("retry_after", [7, "Wed, 21 Oct 2065 07:28:00 GMT", "nonsense"])
     def test_retry_after_is_sent_as_given(self, sandbox: Sandbox, retry_after: int | str) -> None:
-        """Seconds, a date, or neither."""
+        """Seconds, a date or any other text is possible."""
         sandbox.fail_token_requests(retry_after=retry_after)
 
         assert str(retry_after) == request_token(sandbox).headers["retry-after"]
@@ -651,7 +651,7 @@ class TestFaults:
         ],
     )
     def test_a_body_can_be_anything(self, sandbox: Sandbox, body: object, sent: bytes) -> None:
-        """With status 200, it is a malformed token answer."""
+        """With status 200, this simulates an invalid token response."""
         sandbox.fail_token_requests(status=200, body=body, content_type="text/html")
 
         answer = request_token(sandbox)
@@ -660,10 +660,10 @@ class TestFaults:
         assert "text/html" == answer.headers["content-type"]
 
     @pytest.mark.parametrize("status", [204, 304, 419, 599])
-    def test_any_status_has_a_fitting_body(
+    def test_every_status_gets_a_valid_body(
         self, sandbox: Sandbox, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """None where HTTP allows none; an unnamed status is no trouble."""
+        """The body is empty if HTTP allows none. Statuses without a name work too."""
         sandbox.fail_token_requests(status=status)
 
         answer = request_token(sandbox)
@@ -674,7 +674,7 @@ class TestFaults:
         assert [] == caplog.records
 
     def test_redirect_sends_a_location(self, sandbox: Sandbox) -> None:
-        """A temporary redirect that keeps the method, unless a status is given."""
+        """By default it is a 307, a temporary redirect that keeps the method."""
         sandbox.fail_token_requests(redirect="http://127.0.0.1:1/elsewhere")
         sandbox.fail_token_requests(redirect="/", status=301)
 
@@ -684,21 +684,21 @@ class TestFaults:
         assert (301, "/") == (second.status, second.headers["location"])
 
     def test_drop_resets_the_connection(self, sandbox: Sandbox) -> None:
-        """No answer comes, not even an orderly end; the log has no status."""
+        """The client gets a reset instead of a response or a normal end. The log has no status."""
         sandbox.fail_token_requests(drop=True)
 
         with pytest.raises(ConnectionResetError) as raised:
             request_token(sandbox)
 
-        # http.client's own subclass would mean an orderly end.
+        # http.client raises a subclass for a normal end of the connection.
         assert type(raised.value) is ConnectionResetError
         assert [None] == [record.status for record in sandbox.token_log]
         assert 200 == request_token(sandbox).status
 
-    def test_dropping_a_client_that_has_gone_is_no_trouble(
+    def test_dropping_a_disconnected_client_is_not_an_error(
         self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Nobody is left to reset."""
+        """The connection is already closed."""
         sandbox.latency = 0.05
         sandbox.fail_token_requests(drop=True)
         start_token_request(sandbox).close()
@@ -710,10 +710,10 @@ class TestFaults:
         assert [] == caplog.records
 
     @pytest.mark.parametrize("arguments", [{"status": 199}, {"status": 600}, {"times": 0}])
-    def test_what_cannot_be_served_is_refused(self, arguments: dict[str, int]) -> None:
-        """At once, not when the request comes."""
+    def test_invalid_faults_are_rejected(self, arguments: dict[str, int]) -> None:
+        """The error is raised immediately, not when a request arrives."""
         with pytest.raises(ValueError, match=r"must be .*, got"):
-            Sandbox().fail_token_requests(**arguments)  # type: ignore[arg-type] # ints all, one for each
+            Sandbox().fail_token_requests(**arguments)  # type: ignore[arg-type] # each argument is an int
 
 
 class TestGuard:
@@ -721,8 +721,10 @@ class TestGuard:
         "authorization",
         [None, "", "Bearer", "Bearer x.y.z", "{token}", "Basic {token}", "{token} x"],
     )
-    def test_without_a_live_token_communications_answers_401(self, sandbox: Sandbox, authorization: str | None) -> None:
-        """With the recorded body, and no `WWW-Authenticate`."""
+    def test_without_a_valid_token_communications_answers_401(
+        self, sandbox: Sandbox, authorization: str | None
+    ) -> None:
+        """The body is the recorded one. There is no `WWW-Authenticate` header."""
         headers = {}
         if authorization is not None:
             headers["Authorization"] = authorization.format(token=token_of(sandbox))
@@ -738,16 +740,16 @@ class TestGuard:
         } == answer.json
         assert answer.headers["www-authenticate"] is None
 
-    def test_without_a_live_token_media_answers_401(self, sandbox: Sandbox) -> None:
-        """In the shape of Media's other errors."""
+    def test_without_a_valid_token_media_answers_401(self, sandbox: Sandbox) -> None:
+        """The error has the format of Media."""
         answer = call("GET", f"{sandbox.url}/media/jobs")
 
         assert 401 == answer.status == answer.json["status"]
         assert {"type", "title", "status", "instance", "detail"} == set(answer.json)
         assert "/media/jobs" == answer.json["instance"]
 
-    def test_two_authorization_headers_are_none(self, sandbox: Sandbox) -> None:
-        """Two good tokens are as bad as none."""
+    def test_two_authorization_headers_are_a_401(self, sandbox: Sandbox) -> None:
+        """Even two valid tokens are rejected."""
         token = token_of(sandbox)
         connection = http.client.HTTPConnection(sandbox.allowed_hosts[0], timeout=PATIENCE)
         connection.putrequest("GET", "/media/jobs")
@@ -760,20 +762,20 @@ class TestGuard:
         connection.close()
         assert 401 == status
 
-    def test_the_scheme_is_read_in_any_case(self, sandbox: Sandbox) -> None:
-        """RFC 9110 §11.1."""
+    def test_the_scheme_is_not_case_sensitive(self, sandbox: Sandbox) -> None:
+        """See RFC 9110 §11.1."""
         headers = {"Authorization": f"bEARER {token_of(sandbox)}"}
 
         assert 200 == call("GET", f"{sandbox.url}/media/jobs", headers=headers).status
 
     @pytest.mark.parametrize("path", ["/media/nothing", "/v2/nothing", "/media/jobs/"])
     def test_unknown_paths_are_a_401_before_they_are_a_404(self, sandbox: Sandbox, path: str) -> None:
-        """Who has no token learns nothing; a path is not corrected by a redirect."""
+        """A client without a token cannot discover paths. No redirect corrects a path."""
         assert 401 == call("GET", sandbox.url + path).status
         assert 404 == get(sandbox, path).status
 
     def test_a_refused_body_leaves_the_connection_usable(self, sandbox: Sandbox) -> None:
-        """The 401 comes before the body is read, the next answer after it."""
+        """The server sends the 401 before it reads the body, and reads the body before the next request."""
         connection = http.client.HTTPConnection(sandbox.allowed_hosts[0], timeout=PATIENCE)
         connection.request("POST", "/media/input", b"x" * 1_000_000)
         refused = connection.getresponse()
@@ -788,25 +790,25 @@ class TestGuard:
         connection.close()
 
     def test_the_webhook_keys_need_no_token(self, sandbox: Sandbox) -> None:
-        """They are public, and no API call to count."""
+        """They are public and do not count as an API call."""
         assert 200 == call("GET", f"{sandbox.url}/v1/public/keys/webhooks").status
         assert 0 == sandbox.api_calls
 
 
 class TestMedia:
     def test_upload_enhance_and_download(self, sandbox: Sandbox) -> None:
-        """The whole way of a file, without a token where storage is concerned."""
+        """The complete workflow of a file. The storage receives no token."""
         token = token_of(sandbox)
         upload = post_json(sandbox, "/media/input", {"url": "dlb://in/ö 1%.wav"}, token).json["url"]
         assert 200 == call("PUT", upload, body=b"sound").status
         job = {"input": "dlb://in/ö 1%.wav", "output": "dlb://out.wav"}
         job_id = post_json(sandbox, "/media/enhance", job, token).json["job_id"]
 
-        looks = [get(sandbox, f"/media/enhance?job_id={job_id}", token).json for _ in range(4)]
+        polls = [get(sandbox, f"/media/enhance?job_id={job_id}", token).json for _ in range(4)]
 
-        assert ["Pending", "Running", "Success", "Success"] == [look["status"] for look in looks]
-        assert [0, 50, 100, 100] == [look["progress"] for look in looks]
-        assert {"path": "/media/enhance", "result": {}}.items() <= looks[0].items()
+        assert ["Pending", "Running", "Success", "Success"] == [poll["status"] for poll in polls]
+        assert [0, 50, 100, 100] == [poll["progress"] for poll in polls]
+        assert {"path": "/media/enhance", "result": {}}.items() <= polls[0].items()
         assert {"dlb://in/ö 1%.wav": b"sound", "dlb://out.wav": b"sound"} == sandbox.uploads
         redirect = get(sandbox, "/media/output?url=dlb://out.wav", token)
         assert 302 == redirect.status
@@ -816,18 +818,18 @@ class TestMedia:
         assert (3, 0) == (sandbox.storage_calls, sandbox.storage_leaks)
 
     def test_a_job_without_its_input_fails(self, sandbox: Sandbox) -> None:
-        """And leaves no output behind."""
+        """It creates no output."""
         token = token_of(sandbox)
         job = {"input": "dlb://missing", "output": "dlb://out"}
         job_id = post_json(sandbox, "/media/enhance", job, token).json["job_id"]
 
-        looks = [get(sandbox, f"/media/enhance?job_id={job_id}", token).json for _ in range(4)]
+        polls = [get(sandbox, f"/media/enhance?job_id={job_id}", token).json for _ in range(4)]
 
-        assert ["Pending", "Running", "Failed", "Failed"] == [look["status"] for look in looks]
+        assert ["Pending", "Running", "Failed", "Failed"] == [poll["status"] for poll in polls]
         assert {} == sandbox.uploads
 
-    def test_the_list_of_jobs_does_not_move_them(self, sandbox: Sandbox) -> None:
-        """Only a look at the job itself does."""
+    def test_listing_jobs_does_not_advance_them(self, sandbox: Sandbox) -> None:
+        """Only a poll of the job itself does."""
         token = token_of(sandbox)
         job = {"input": "dlb://in", "output": "dlb://out"}
         job_id = post_json(sandbox, "/media/enhance", job, token).json["job_id"]
@@ -837,7 +839,7 @@ class TestMedia:
         assert {"jobs": [{"job_id": job_id, "path": "/media/enhance", "status": "Pending", "progress": 0}]} == listed
 
     def test_an_unknown_job_is_a_404(self, sandbox: Sandbox) -> None:
-        """In Media's shape, with the path as its instance."""
+        """The error has the format of Media, with the path as `instance`."""
         answer = get(sandbox, "/media/enhance?job_id=nothing")
 
         assert 404 == answer.status
@@ -847,8 +849,8 @@ class TestMedia:
         )
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff"])
-    def test_a_body_that_is_no_json_object_is_a_bad_request(self, sandbox: Sandbox, body: bytes) -> None:
-        """With the recorded answer."""
+    def test_a_body_that_is_not_a_json_object_is_a_bad_request(self, sandbox: Sandbox, body: bytes) -> None:
+        """The response is the recorded one."""
         answer = call("POST", f"{sandbox.url}/media/output", token=token_of(sandbox), body=body)
 
         assert 400 == answer.status
@@ -862,10 +864,10 @@ class TestMedia:
 
     @pytest.mark.parametrize("location", [None, 7, "", "dlb://", "https://example.com/x.wav"])
     def test_other_locations_are_a_bad_request(self, sandbox: Sandbox, location: object) -> None:
-        """Customers' own storage is for the real service to fetch."""
+        """Only the real service can access the storage of customers."""
         assert 400 == post_json(sandbox, "/media/input", {"url": location}).status
 
-    def test_any_live_token_will_do(self, sandbox: Sandbox) -> None:
+    def test_media_accepts_any_valid_token(self, sandbox: Sandbox) -> None:
         """Media has no scopes."""
         token = token_of(sandbox, scope="comms:monitor:read")
 
@@ -874,7 +876,7 @@ class TestMedia:
 
 class TestStorage:
     def test_urls_are_signed_as_those_of_s3(self, sandbox: Sandbox) -> None:
-        """With the query that was seen, and never on the port that may have a token."""
+        """They have the query of real URLs and do not use the port that receives tokens."""
         url = post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"]
 
         assert url.startswith(sandbox.storage_url + "/")
@@ -883,8 +885,8 @@ class TestStorage:
         assert "X-Amz-SignedHeaders=host" in url
         assert "X-Amz-Signature=" in url
 
-    def test_a_token_beside_a_signature_is_refused_echoed_and_counted(self, sandbox: Sandbox) -> None:
-        """S3's own answer, which puts the token into logs."""
+    def test_a_token_with_a_signature_is_refused_repeated_and_counted(self, sandbox: Sandbox) -> None:
+        """This is the response of S3. It contains the token, which may then appear in logs."""
         url = post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"]
 
         answer = call("PUT", url, token="<leaked>", body=b"data")
@@ -897,7 +899,7 @@ class TestStorage:
         assert (1, 1) == (sandbox.storage_calls, sandbox.storage_leaks)
 
     def test_a_token_without_a_signature_is_denied_and_counted(self, sandbox: Sandbox) -> None:
-        """Any `Authorization` header is a leak."""
+        """Every `Authorization` header counts as a leak."""
         answer = call("GET", f"{sandbox.storage_url}/dlb/x", token=token_of(sandbox))
 
         assert 403 == answer.status
@@ -905,7 +907,7 @@ class TestStorage:
         assert (1, 1) == (sandbox.storage_calls, sandbox.storage_leaks)
 
     def test_a_signature_is_for_one_method_and_one_path(self, sandbox: Sandbox) -> None:
-        """What it does not cover is denied."""
+        """Other methods and paths are denied."""
         url = post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"]
 
         assert 403 == call("GET", url).status
@@ -913,7 +915,7 @@ class TestStorage:
         assert 403 == call("PUT", url + "0", body=b"").status
         assert {} == sandbox.uploads
 
-    def test_a_signature_ends_with_its_hour(self, sandbox: Sandbox, clock: FakeClock) -> None:
+    def test_a_signature_expires_after_an_hour(self, sandbox: Sandbox, clock: FakeClock) -> None:
         """`X-Amz-Expires` counts from the whole second of `X-Amz-Date`."""
         clock.now = 1_700_000_000.0
         url = post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"]
@@ -924,8 +926,8 @@ class TestStorage:
         clock.now = 1_700_003_600.0
         assert 403 == call("PUT", url, body=b"data").status
 
-    def test_an_object_never_stored_is_a_404(self, sandbox: Sandbox) -> None:
-        """Even where the signature is good."""
+    def test_a_missing_object_is_a_404(self, sandbox: Sandbox) -> None:
+        """The signature is valid."""
         url = post_json(sandbox, "/media/output", {"url": "dlb://x"}).json["url"]
 
         answer = call("GET", url)
@@ -946,7 +948,7 @@ class TestCommunications:
         ],
     )
     def test_a_call_needs_its_scope(self, sandbox: Sandbox, method: str, path: str, scope: str, status: int) -> None:
-        """The scope itself, the wildcard or no restriction; others are a 403."""
+        """The scope itself, the wildcard and an unrestricted token work. Others get a 403."""
 
         def status_with(**form: str) -> int:
             token = token_of(sandbox, **form)
@@ -958,8 +960,8 @@ class TestCommunications:
         assert 403 == status_with(scope="comms:conf:create")
         assert 403 == status_with(scope="nonsense")
 
-    def test_too_little_scope_is_told_in_the_shape_of_communications(self, sandbox: Sandbox) -> None:
-        """With the scope that is missing."""
+    def test_a_missing_scope_is_an_error_in_the_format_of_communications(self, sandbox: Sandbox) -> None:
+        """The description names the missing scope."""
         token = token_of(sandbox, scope="comms:conf:create")
 
         answer = get(sandbox, "/v1/monitor/conferences", token)
@@ -968,7 +970,7 @@ class TestCommunications:
         assert "comms:monitor:read" in answer.json["error_description"]
 
     def test_recordings_come_with_presigned_urls(self, sandbox: Sandbox) -> None:
-        """Good for ten minutes, without a token; gone once deleted."""
+        """They need no token and expire after ten minutes. A deleted recording is gone."""
         token = token_of(sandbox)
 
         (recording,) = get(sandbox, "/v2/monitor/recordings", token).json["recordings"]
@@ -980,16 +982,16 @@ class TestCommunications:
         assert [] == get(sandbox, "/v2/monitor/recordings", token).json["recordings"]
         assert 404 == call("GET", recording["url"]).status
 
-    def test_client_access_tokens_live_for_an_hour_by_default(self, sandbox: Sandbox) -> None:
-        """Unrestricted, and so without a scope member."""
+    def test_client_access_tokens_expire_after_an_hour_by_default(self, sandbox: Sandbox) -> None:
+        """They are unrestricted, so the response has no `scope`."""
         answer = post_json(sandbox, "/v2/client-access-token", {}).json
 
         assert {"access_token", "token_type", "expires_in"} == set(answer)
         assert ("Bearer", 3600) == (answer["token_type"], answer["expires_in"])
 
     @pytest.mark.parametrize("key", ["expiresIn", "expires_in"])
-    def test_client_access_tokens_take_lifetime_and_scopes(self, sandbox: Sandbox, key: str) -> None:
-        """The lifetime in either spelling; unknown session scopes are dropped."""
+    def test_client_access_tokens_accept_a_lifetime_and_scopes(self, sandbox: Sandbox, key: str) -> None:
+        """Both spellings of the lifetime work. Unknown session scopes are dropped."""
         body = {key: 60, "sessionScope": "conf:create nonsense session:update"}
 
         answer = post_json(sandbox, "/v2/client-access-token", body).json
@@ -998,13 +1000,13 @@ class TestCommunications:
 
     @pytest.mark.parametrize("lifetime", [0, 86_401, "60", 1.5, True, None])
     def test_other_lifetimes_are_an_illegal_argument(self, sandbox: Sandbox, lifetime: object) -> None:
-        """With the code that was recorded for such."""
+        """The error code is the recorded one."""
         answer = post_json(sandbox, "/v2/client-access-token", {"expiresIn": lifetime})
 
         assert (400, 90) == (answer.status, answer.json["error_code"])
 
-    def test_client_access_tokens_are_not_for_rest(self, sandbox: Sandbox) -> None:
-        """They are for browsers; no route here takes one."""
+    def test_client_access_tokens_do_not_work_with_rest(self, sandbox: Sandbox) -> None:
+        """They are for browsers, and the REST routes reject them."""
         token = post_json(sandbox, "/v2/client-access-token", {}).json["access_token"]
 
         assert 401 == get(sandbox, "/media/jobs", token).status
