@@ -275,44 +275,51 @@ def _read_entry(entry: str) -> tuple[str, int | None]:
     """An entry of allowed_hosts as a canonical name (a wildcard keeps its `*.`) and a port, None if not given."""
     if not isinstance(entry, str):
         raise TypeError(f"a host in allowed_hosts must be a str, got {type(entry).__name__}")
-
-    def bad(why: str) -> ValueError:
-        return ValueError(f"bad host {_shown(entry)!r} in allowed_hosts: {why}")
-
-    if not entry.isascii():
-        raise bad("give an internationalised name in its xn-- form")
-    if "@" in entry:
-        raise bad("give a host name without userinfo")
-    if "/" in entry:
-        raise bad("give a host name without scheme and path")
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", entry)
-    name, colon, port_text = entry.partition(":")
     if bracketed:
-        name, port_text = bracketed[1], bracketed[2]
-        colon = ":" if port_text is not None else ""
-        try:
-            name = ipaddress.IPv6Address(name).compressed
-        except ValueError:
-            raise bad("brackets are for an IPv6 address") from None
-        if "%" in name:
-            raise bad("an address with a scope id can't be listed")
+        name, port = bracketed[1], bracketed[2]
     else:
-        name = name.lower()
-        if ":" in port_text:
-            raise bad("put an IPv6 address in brackets, and give no scheme")
-        labels = name.removeprefix("*.")
-        if "*" in labels:
-            raise bad("a wildcard stands for whole labels in front, as in '*.example.com'")
-        if not _NAME.fullmatch(labels):
-            raise bad("give a name such as 'api.dolby.com', '*.example.com' or 'localhost:8000'")
-        last = labels.rpartition(".")[2]
-        if last.isdigit() and (labels != name or not _is_ipv4(labels)):
-            raise bad("an IPv4 address is four decimal numbers, and takes no wildcard")
-    if not colon:
-        return name, None
-    if not _PORT.fullmatch(port_text) or not 0 < int(port_text) <= 65_535:
-        raise bad("a port is a number from 1 to 65,535")
-    return name, int(port_text)
+        name, colon, after = entry.lower().partition(":")
+        port = after if colon else None
+    complaint = _entry_complaint(entry, name, port, in_brackets=bracketed is not None)
+    if complaint is not None:
+        raise ValueError(f"bad host {_shown(entry)!r} in allowed_hosts: {complaint}")
+    return _canonical(name), None if port is None else int(port)
+
+
+def _entry_complaint(entry: str, name: str, port: str | None, *, in_brackets: bool) -> str | None:
+    """What is wrong with an entry, as the end of a sentence."""
+    if not entry.isascii():
+        return "give an internationalised name in its xn-- form"
+    if "@" in entry:
+        return "give a host name without userinfo"
+    if "/" in entry:
+        return "give a host name without scheme and path"
+    complaint = _address_complaint(name) if in_brackets else _name_complaint(name, port)
+    if complaint is None and port is not None and not (_PORT.fullmatch(port) and 0 < int(port) <= 65_535):
+        return "a port is a number from 1 to 65,535"
+    return complaint
+
+
+def _address_complaint(address: str) -> str | None:
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return "brackets are for an IPv6 address"
+    return "an address with a scope id can't be listed" if "%" in address else None
+
+
+def _name_complaint(name: str, port: str | None) -> str | None:
+    if port is not None and ":" in port:
+        return "put an IPv6 address in brackets, and give no scheme"
+    labels = name.removeprefix("*.")
+    if "*" in labels:
+        return "a wildcard stands for whole labels in front, as in '*.example.com'"
+    if not _NAME.fullmatch(labels):
+        return "give a name such as 'api.dolby.com', '*.example.com' or 'localhost:8000'"
+    if labels.rpartition(".")[2].isdigit() and (labels != name or not _is_ipv4(labels)):
+        return "an IPv4 address is four decimal numbers, and takes no wildcard"
+    return None
 
 
 def _shown(address: str) -> str:

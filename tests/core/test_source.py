@@ -646,6 +646,27 @@ def test_a_refusal_while_a_fetch_is_under_way_joins_it() -> None:
     assert sender.count == 2
 
 
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_a_refusal_beyond_the_allowance_waits_for_a_renewal_that_runs(succeeds: bool) -> None:
+    """If the renewal fails, the host gets the old token again: no other one is to come."""
+    sender, clock = ScriptedSender(life=10), FakeClock()
+    subject = make_source(sender, clock)
+    while refuse(subject, subject.token(HOST), HOST):
+        pass
+    old = subject.token(HOST)
+    clock.advance(8)
+
+    with sender.held():
+        sender.script = [] if succeeds else [answer(401)]
+        assert subject.token(HOST) is old  # and a renewal begins
+        assert refuse(subject, old, HOST)
+        waiting = subject.steps(HOST, None)
+        assert isinstance(next(waiting), Wait)
+    wait_for_fetches()
+
+    assert (subject.token(HOST) is old) != succeeds
+
+
 def test_a_refusal_of_an_earlier_token_costs_nothing_however_old_it_is() -> None:
     sender = ScriptedSender()
     subject = make_source(sender)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -114,6 +115,51 @@ def test_a_missing_http_library_names_its_extra(library: str, monkeypatch: pytes
         importlib.import_module(f"dolby_auth_plugin.{library}")
 
     assert caught.value.__cause__ is None
+
+
+def constructor(library: str) -> inspect.Signature:
+    return inspect.signature(importlib.import_module(f"dolby_auth_plugin.{library}").DolbyAuth)
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_all_adapters_have_the_same_options(library: str) -> None:
+    """They differ in what the user may lend: a session or a client."""
+    [*ours, lent] = constructor(library).parameters.values()
+    [*others, session] = constructor("requests").parameters.values()
+
+    assert ours == others
+    assert (lent.name, lent.annotation) == ("client", f"{library}.Client | None")
+    assert (session.name, session.annotation) == ("session", "requests.Session | None")
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
+def test_every_option_is_documented(library: str) -> None:
+    documentation = importlib.import_module(f"dolby_auth_plugin.{library}").DolbyAuth.__doc__
+
+    assert [] == [name for name in constructor(library).parameters if f"        {name}: " not in documentation]
+
+
+def test_every_test_that_contributing_names_exists() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "CONTRIBUTING.md").read_text())
+
+    assert len(named) > 15
+    assert [] == [name for name in named if f"def {name}(" not in tests]
+
+
+def test_modules_and_functions_stay_short() -> None:
+    """A reader sees a function at once, and a module in a few screens."""
+    long = []
+    for layer in LAYERS:
+        for module in layer:
+            text = path_of(module).read_text()
+            long += [module] if len(text.splitlines()) > 350 else []
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    lines = (node.end_lineno or 0) - node.lineno + 1
+                    long += [f"{module}.{node.name}: {lines} lines"] if lines > 35 else []
+
+    assert long == []
 
 
 def test_the_package_imports_no_http_library() -> None:

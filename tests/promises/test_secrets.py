@@ -762,6 +762,7 @@ SAYABLE = {
     "token.expires_at.timestamp() - began.wall": "a number",
     "now.monotonic - began.monotonic": "a number",
     "self._advice(status, details, credentials, retry_after)": "a sentence of ours, with what `error_texts` let pass",
+    "complaint": "a sentence of ours",
     "failures: words": "words of the operating system or of OpenSSL",
     "failures: what": "the name of what was called",
     "failures: place": "type, file and line",
