@@ -963,6 +963,43 @@ class AuthContract:
         encoded = log[0].headers["Authorization"].partition(" ")[2]
         assert base64.b64decode(encoded) == b"an-app-key:canary-secret"
 
+    def test_an_error_in_the_code_of_a_lent_client_is_reported_with_its_place_and_not_as_a_network_problem(
+        self,
+    ) -> None:
+        def broken() -> tuple[int, bytes]:
+            raise TypeError("canary")
+
+        auth = self.driver.adapter.DolbyAuth(**CLASSIC, **self.driver.lend(broken, []))
+
+        with pytest.raises(TokenError) as caught:
+            self.driver.token(auth)
+
+        line = broken.__code__.co_firstlineno + 1
+        assert f"raised TypeError (contract.py, line {line})" in str(caught.value)
+        assert "Check the network" not in str(caught.value)
+        assert "canary" not in str(caught.value)
+        assert not caught.value.retryable
+
+    def test_an_error_in_a_credentials_callable_is_reported_with_its_place(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """In the log too, when a renewal fails."""
+        clock, vault = FakeClock(), [AppCredentials("k", "s")]
+        lent = self.driver.lend(lambda: (200, b'{"access_token":"abc"}'), [])
+        auth = on_clock(self.driver.adapter.DolbyAuth(credentials=vault.pop, **lent), clock)
+        self.driver.token(auth)
+        clock.advance(1500)
+
+        self.driver.token(auth)
+        wait_for_fetches()
+        clock.advance(1000)
+        with pytest.raises(TokenError, match=r"credentials\(\) raised IndexError \(fetch.py, line \d+\)") as caught:
+            self.driver.token(auth)
+
+        [warned] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert str(caught.value) in warned
+        assert "Check the network" not in warned
+
     def test_a_lent_client_makes_pickling_a_type_error(self) -> None:
         lent = self.driver.lend(lambda: (200, b"{}"), [])
 

@@ -347,6 +347,17 @@ class TestRequests(AuthContract):
 
     # Lent sessions
 
+    def test_a_mock_without_an_answer_is_not_reported_as_a_network_problem(self) -> None:
+        """Its exception derives from a connection error. A retry would meet the same mock."""
+        with requests.Session() as lent:
+            lent.mount("https://", requests_mock.Adapter())
+
+            with pytest.raises(TokenError, match="raised NoMockAddress") as caught:
+                DolbyAuth(**CLASSIC, session=lent).token()
+
+        assert "Check the network" not in str(caught.value)
+        assert not caught.value.retryable
+
     def test_a_lent_session_that_carries_a_dolby_auth_is_no_recursion(self, sandbox: Sandbox) -> None:
         with requests.Session() as lent:
             auth = DolbyAuth(**sandbox.options, session=lent)
