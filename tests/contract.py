@@ -35,7 +35,7 @@ from dolby_auth_plugin.sandbox import Sandbox
 
 from .drivers import Client, Driver
 from .fakes import FakeClock, HastyClock, wait_for_fetches
-from .internals import fresh_tls_contexts, rebuild, set_sandbox_clock, source_of, store_file
+from .internals import fresh_tls_contexts, keep_token, rebuild, set_sandbox_clock, source_of, store_file
 from .servers import Received, Reply, Server, serving
 
 CLASSIC: dict[str, Any] = {"app_key": "an-app-key", "app_secret": "canary-secret"}
@@ -378,6 +378,20 @@ class AuthContract:
                 assert {200, 401} >= {getattr(one, "status", one) for one in seen}
 
         assert sandbox.token_requests <= 5
+
+    def test_where_the_token_stays_the_401_goes_back_to_the_caller(
+        self, sandbox: Sandbox, api: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whole, and without a second request."""
+        api.answer = lambda _: Reply(401, body=b"refused")
+        auth = self.auth(sandbox, api)
+        self.driver.token(auth)
+        keep_token(auth, monkeypatch)
+
+        with self.driver.open(auth) as client:
+            seen = client.get(api.url)
+
+        assert (seen.status, seen.history, seen.body, len(api.log)) == (401, [], b"refused", 1)
 
     def test_revocations_one_after_another_are_healed(self, sandbox: Sandbox) -> None:
         """Four in a row, and then one every twenty seconds."""

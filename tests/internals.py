@@ -63,6 +63,12 @@ def set_timeout(auth: Any, seconds: float) -> None:
     source_of(auth)._fetcher.timeout = seconds
 
 
+def keep_token(auth: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every further fetch of *auth* find that the token stays, as a shared cache can tell."""
+    source = source_of(auth)
+    monkeypatch.setattr(Fetcher, "obtain", lambda *_: source._state.token)
+
+
 def waiting(source: TokenSource) -> int:
     """How many callers wait for the fetch that is under way."""
     fetch = source._state.fetch

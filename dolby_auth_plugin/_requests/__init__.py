@@ -1,1 +1,1 @@
-"""How the adapter of requests sends a token request."""
+"""What the adapter of requests needs: sending token requests, and sending a refused request again."""
