@@ -333,6 +333,8 @@ def survives(mutation: Mutation, folder: Path) -> bool:
         return False
     finally:
         path.write_text(original)
+    if done.returncode and not mutation.old:
+        print(done.stdout.decode()[-3000:])
     return done.returncode == 0
 
 
