@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 # Shared tests explain a failed assertion as those in test modules do.
-pytest.register_assert_rewrite("tests.contract", "tests.drivers", "tests.fakes")
+pytest.register_assert_rewrite("tests.contract", "tests.drivers", "tests.fakes", "tests.matrix")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -32,13 +32,12 @@ from dolby_auth_plugin._core.hosts import HostPolicy, KnownOrigins, check_token_
 from dolby_auth_plugin._core.scope import Scope, missing, normalise
 
 from ..contract import CLASSIC, on_clock
-from ..drivers import Driver, HttpxDriver, RequestsDriver
+from ..drivers import Driver
 from ..fakes import EPOCH, KEY, SECRET, TOKEN_URL, FakeClock, ScriptedSender, answer, make_source, wait_for_fetches
 from ..internals import fetcher_of, source_of
+from ..matrix import SYNC, each
 from ..servers import Reply, Server, Wire, serving, wired
 from .test_faults import CERTIFICATES, bad_certificate
-
-DRIVERS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
 
 # Characters that are dangerous in a line, in a header, in a terminal or for a reader.
 DANGEROUS = {
@@ -117,8 +116,8 @@ class Sender(NamedTuple):
         return on_clock(self.driver.adapter.DolbyAuth(**arguments), FakeClock())
 
 
-OWN = [Sender(driver, False) for driver in DRIVERS]
-LENT = [Sender(driver, True) for driver in DRIVERS]
+OWN = [Sender(driver, False) for driver in SYNC]
+LENT = [Sender(driver, True) for driver in SYNC]
 
 
 def named(sender: Sender) -> str:
@@ -492,7 +491,7 @@ def test_no_error_text_forges_a_line(member: str, status: int) -> None:
             assert is_readable(failure, failure.message)
 
 
-@pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.name)
+@each(SYNC)
 def test_an_error_with_hostile_texts_can_be_pickled(driver: Driver) -> None:
     hostile = "".join(DANGEROUS.values())
     failure = outcome(400, error=hostile, error_description=hostile)

@@ -21,24 +21,14 @@ from dolby_auth_plugin import TokenError
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import CLASSIC, on_clock, rendered, server_context
-from ..drivers import AsyncHttpxDriver, Client, Driver, HttpxDriver, RequestsDriver
+from ..drivers import Client, Driver
 from ..fakes import FakeClock, wait_for_fetches
 from ..internals import fresh_tls_contexts
+from ..matrix import ALL, SYNC, each, label
 from ..servers import Proxy, Received, Reply, Server, proxying, serving
-
-SENDERS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
-ALL: list[Driver] = [*SENDERS, AsyncHttpxDriver("httpx", "asyncio"), AsyncHttpxDriver("httpx2", "trio")]
 
 MEDIA, TOKEN_HOST = "api.dolby.com:443", "api.dolby.io:443"
 URL = "https://api.dolby.com/media/jobs"
-
-
-def name_of(driver: Driver) -> str:
-    return f"{driver.name}-{getattr(driver, 'backend', 'sync')}"
-
-
-every_driver = pytest.mark.parametrize("driver", ALL, ids=name_of)
-every_sender = pytest.mark.parametrize("driver", SENDERS, ids=name_of)
 
 
 def basic(user: str, password: str) -> str:
@@ -117,7 +107,7 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
     monkeypatch.setenv("https_proxy", with_credentials(proxy))
 
 
-@pytest.fixture(params=ALL, ids=name_of)
+@pytest.fixture(params=ALL, ids=label)
 def client(request: pytest.FixtureRequest, in_environment: None, bundle: Path) -> Iterator[Client]:
     """A client with an auth object. Both use the proxy from the environment."""
     driver: Driver = request.param
@@ -146,12 +136,12 @@ def test_only_the_proxy_gets_its_credentials_also_on_a_retry(client: Client, dol
     assert [None] * 4 == [seen.headers["Proxy-Authorization"] for seen in dolby.log]
 
 
-@every_driver
+@each(ALL)
 def test_the_proxy_of_a_client_sees_the_tunnels_but_no_token(
     driver: Driver, dolby: Server, proxy: Proxy, bundle: Path
 ) -> None:
     """The token request uses the proxy of the lent client: here the same proxy, without credentials."""
-    sync = next(sender for sender in SENDERS if sender.name == driver.name)
+    sync = next(sender for sender in SYNC if sender.name == driver.name)
     with sync.open(None, **sync.through(proxy.url, bundle)) as lent:
         auth = driver.adapter.DolbyAuth(**CLASSIC, **lend(lent))
         with driver.open(auth, **driver.through(with_credentials(proxy), bundle)) as client:
@@ -186,7 +176,7 @@ def test_a_plain_http_request_keeps_its_own_authorization(client: Client, plain:
 # The token request
 
 
-@every_sender
+@each(SYNC)
 def test_a_lent_client_sends_the_token_request_through_its_own_proxy(
     driver: Driver, dolby: Server, proxy: Proxy, bundle: Path
 ) -> None:
@@ -205,7 +195,7 @@ def lend(client: Any) -> dict[str, Any]:
     return {"session": client.session} if hasattr(client, "session") else {"client": client.client}
 
 
-@every_sender
+@each(SYNC)
 @pytest.mark.usefixtures("in_environment")
 def test_a_plain_http_token_request_bypasses_the_proxy(driver: Driver, proxy: Proxy) -> None:
     """Its endpoint is on loopback. A proxy would see the app secret, and would connect to its own loopback."""
@@ -217,7 +207,7 @@ def test_a_plain_http_token_request_bypasses_the_proxy(driver: Driver, proxy: Pr
     assert proxy.log == []
 
 
-@every_sender
+@each(SYNC)
 @pytest.mark.usefixtures("in_environment", "dolby")
 def test_the_library_logs_nothing_of_a_token_request_through_a_proxy(
     driver: Driver, caplog: pytest.LogCaptureFixture
@@ -259,7 +249,7 @@ def assert_useful(error: Any, shown: str) -> None:
         assert secret not in shown
 
 
-@every_sender
+@each(SYNC)
 @pytest.mark.usefixtures("in_environment")
 @pytest.mark.parametrize("how", FAILURES)
 def test_a_proxy_that_fails_is_a_token_error_that_shows_no_password(
@@ -274,7 +264,7 @@ def test_a_proxy_that_fails_is_a_token_error_that_shows_no_password(
     assert {None} == {seen.token for seen in proxy.log}
 
 
-@every_sender
+@each(SYNC)
 def test_an_unreachable_proxy_is_reported_with_the_error_of_the_system(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +278,7 @@ def test_an_unreachable_proxy_is_reported_with_the_error_of_the_system(
     assert "Connection refused" in str(error)
 
 
-@every_sender
+@each(SYNC)
 @pytest.mark.parametrize("how", ["asks for credentials", "cannot connect", "forbids"])
 @pytest.mark.usefixtures("in_environment")
 def test_a_proxy_that_refuses_has_a_different_error_than_a_broken_connection(
@@ -301,7 +291,7 @@ def test_a_proxy_that_refuses_has_a_different_error_than_a_broken_connection(
     assert "the proxy refused the connection" in error.reason
 
 
-@every_sender
+@each(SYNC)
 @pytest.mark.parametrize("how", ["asks for credentials", "closes"])
 def test_a_failing_proxy_of_a_lent_client_is_reported_in_the_same_way(
     driver: Driver, proxy: Proxy, bundle: Path, how: str

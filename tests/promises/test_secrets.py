@@ -21,7 +21,6 @@ import logging
 import pickle
 import pprint
 import re
-import ssl
 import tempfile
 import threading
 import traceback
@@ -44,11 +43,12 @@ from dolby_auth_plugin._core.endpoint import TokenEndpoint, TokenRequest, TokenR
 from dolby_auth_plugin._core.errors import Failure
 from dolby_auth_plugin._core.token import Instant
 
-from ..contract import on_clock, rendered, server_context
-from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
-from ..fakes import FakeClock, Gate, answer, eventually, make_source, wait_for_fetches
+from ..contract import rendered, server_context
+from ..drivers import Driver
+from ..fakes import Gate, answer, eventually, make_source, wait_for_fetches
 from ..internals import fetcher_of, parts_of, sender_of, source_of, thread_frames
-from ..servers import Received, Reply, Server, serving
+from ..matrix import ASYNCIO, HTTPX, HTTPX2, REQUESTS, SYNC, Scene, each, matrix
+from ..servers import Received, Reply, serving
 
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
 
@@ -145,115 +145,61 @@ def told(error: BaseException) -> str:
     return "\n".join(shown)
 
 
-# The service, and who calls it
-
-
-class Service:
-    """
-    Token endpoint and API on one server.
-
-    Attributes:
-        grant: What a token request is answered, if not with a token.
-        call: What any other request is answered; 401 to a token that was revoked.
-        members: Further members of an answer with a token.
-    """
-
-    def __init__(self, server: Server) -> None:
-        self.grant: Callable[[Received], Reply] | None = None
-        self.call: Callable[[Received], Reply] = self._answer
-        self.members: dict[str, Any] = {}
-        self.revoked: set[str] = set()
-        self.tokens: list[str] = []
-        self.host, self.url = server.host, f"{server.url}/call"
-        self.token_url = f"{server.url}{PATH}?key={IN_QUERY}"
-        server.answer = lambda received: (
-            self._grant(received) if received.path.startswith(PATH) else self.call(received)
-        )
-
-    def revoke(self) -> None:
-        self.revoked.update(self.tokens)
-
-    def _grant(self, received: Received) -> Reply:
-        if self.grant is not None:
-            return self.grant(received)
-        self.tokens.append(f"{IN_TOKEN}.{len(self.tokens)}")
-        members = {"access_token": self.tokens[-1], "expires_in": 1800, "hint": IN_BODY, **self.members}
-        return Reply(headers={"X-Hint": IN_BODY}, body=json.dumps(members).encode())
-
-    def _answer(self, received: Received) -> Reply:
-        return Reply(401 if str(received.token).removeprefix("Bearer ") in self.revoked else 200)
+# Who calls the service
 
 
 @dataclass
 class Caller:
-    """An auth object, what it is used for, and what comes of that."""
+    """
+    A scene whose token endpoint has a gateway's key in its URL, and what came of it.
 
-    driver: Driver
-    service: Service
-    lent: bool
-    options: dict[str, Any] = field(default_factory=dict)
-    clock: FakeClock = field(default_factory=FakeClock)
+    Attributes:
+        seen: Responses, tokens and warnings.
+        members: Further members of an answer with a token.
+    """
+
+    scene: Scene
+    lent: bool = False
     seen: list[Any] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
-    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _auth: Any = None
+    members: dict[str, Any] = field(default_factory=dict)
+    tokens: list[str] = field(default_factory=list)
 
-    @property
-    def auth(self) -> Any:
-        if self._auth is None:
-            options = {"app_key": CREDENTIALS.app_key, "app_secret": SECRET} | self.options
-            if self.lent:
-                options |= self.lend()
-            self._auth = on_clock(
-                self.driver.adapter.DolbyAuth(
-                    token_url=self.service.token_url, allowed_hosts=[self.service.host], **options
-                ),
-                self.clock,
-            )
-        return self._auth
+    def __post_init__(self) -> None:
+        self.scene.token_url = f"{self.scene.endpoint.url}{PATH}?key={IN_QUERY}"
+        self.scene.options |= {"app_secret": SECRET, **(self.scene.lend() if self.lent else {})}
+        self.scene.endpoint.answer = self._grant
 
-    def lend(self) -> dict[str, Any]:
-        """A real session or client, which nobody has set up in any way."""
-        if self.driver.name == "requests":
-            return {"session": self.stack.enter_context(self.driver.library.Session())}
-        client = self.driver.library.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        return {"client": self.stack.enter_context(client)}
+    def _grant(self, _: Received) -> Reply:
+        self.tokens.append(f"{IN_TOKEN}.{len(self.tokens)}")
+        members = {"access_token": self.tokens[-1], "expires_in": 1800, "hint": IN_BODY, **self.members}
+        return Reply(headers={"X-Hint": IN_BODY}, body=json.dumps(members).encode())
+
+    def revoke(self) -> None:
+        revoked = {f"Bearer {token}" for token in self.tokens}
+        self.scene.api.answer = lambda received: Reply(401 if received.token in revoked else 200)
 
     def gets(self, status: int = 200) -> None:
-        with self.driver.open(self.auth) as client:
-            seen = client.get(self.service.url)
+        seen = self.scene.send()
         self.seen.append(seen.response)
         assert status == seen.status
 
     def fails(self) -> None:
         """By a call, and by `token()`; the second failure is told from memory."""
-        with self.driver.open(self.auth) as client, pytest.raises(TokenError) as caught:
-            client.get(self.service.url)
-        self.errors.append(caught.value)
+        self.errors.append(self.scene.fail())
         with pytest.raises(TokenError) as caught:
-            self.driver.token(self.auth)
+            self.scene.driver.token(self.scene.auth)
         self.errors.append(caught.value)
 
     def parts(self) -> list[Any]:
-        fetcher = fetcher_of(source_of(self.auth))
-        return [
-            *parts_of(self.auth),
-            fetcher.endpoint.request(CREDENTIALS),
-            TokenResponse(200, None, IN_BODY.encode()),
-        ]
-
-
-SYNC: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
-ASYNC = AsyncHttpxDriver("httpx", "asyncio")
-WAYS = [*((driver, False) for driver in (*SYNC, ASYNC)), (SYNC[0], True), (SYNC[1], True)]
-
-each_library = pytest.mark.parametrize("driver", SYNC, ids=lambda driver: driver.name)
+        auth = self.scene.auth
+        request = fetcher_of(source_of(auth)).endpoint.request(CREDENTIALS)
+        return [auth, copy.copy(auth), *parts_of(auth), request, TokenResponse(200, None, IN_BODY.encode())]
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    with serving() as server:
-        yield Service(server)
+def caller(scene: Scene) -> Caller:
+    return Caller(scene)
 
 
 # What happens
@@ -261,31 +207,31 @@ def service() -> Iterator[Service]:
 
 def is_answered(caller: Caller) -> None:
     caller.gets()
-    caller.seen.append(caller.driver.token(caller.auth))
+    caller.seen.append(caller.scene.driver.token(caller.scene.auth))
 
 
 def is_healed(caller: Caller) -> None:
     caller.gets()
-    caller.service.revoke()
+    caller.revoke()
     caller.gets()
 
 
 def is_refused_twice(caller: Caller) -> None:
-    caller.service.call = lambda _: Reply(401)
+    caller.scene.api.answer = lambda _: Reply(401)
     caller.gets(401)
 
 
 def is_not_renewed(caller: Caller) -> None:
     caller.gets()
-    caller.service.grant = echo(500)
-    caller.clock.advance(1600)
+    caller.scene.endpoint.answer = echo(500)
+    caller.scene.clock.advance(1600)
     caller.gets()
 
 
 def cannot_heal(caller: Caller) -> None:
     caller.gets()
-    caller.service.revoke()
-    caller.service.grant = echo(403)
+    caller.revoke()
+    caller.scene.endpoint.answer = echo(403)
     caller.fails()
 
 
@@ -302,11 +248,11 @@ def waits_for_a_token(auth: Any) -> threading.Thread:
 def is_disowned(caller: Caller) -> None:
     """A fetch that is past its time, and its token comes after all."""
     gate = Gate(CREDENTIALS.app_key, SECRET)
-    caller.options = {"app_key": None, "app_secret": None, "credentials": gate}
-    first = waits_for_a_token(caller.auth)
+    caller.scene.options |= {"app_key": None, "app_secret": None, "credentials": gate}
+    first = waits_for_a_token(caller.scene.auth)
     try:
         assert gate.asked.acquire(timeout=10)
-        caller.clock.advance(31)
+        caller.scene.clock.advance(31)
         caller.fails()
     finally:
         gate.open()
@@ -314,15 +260,9 @@ def is_disowned(caller: Caller) -> None:
     assert not first.is_alive()
 
 
-def is_invalidated(caller: Caller) -> None:
-    caller.gets()
-    caller.auth.invalidate()
-    caller.gets()
-
-
 def misses_a_scope(caller: Caller) -> None:
-    caller.options = {"scope": "comms:conf:admin comms:monitor:read"}
-    caller.service.members = {"scope": "comms:monitor:read"}
+    caller.scene.options |= {"scope": "comms:conf:admin comms:monitor:read"}
+    caller.members = {"scope": "comms:monitor:read"}
     with pytest.warns(ScopeWarning) as caught:
         caller.gets()
     caller.seen += [warning.message for warning in caught]
@@ -331,21 +271,25 @@ def misses_a_scope(caller: Caller) -> None:
 def has_no_server(caller: Caller) -> None:
     with serving() as gone:
         pass
-    caller.service.token_url = caller.service.token_url.replace(caller.service.host, gone.host)
+    caller.scene.token_url = caller.scene.token_url.replace(caller.scene.endpoint.host, gone.host)
     caller.fails()
 
 
 def is_refused_a_certificate(caller: Caller) -> None:
     with serving(server_context(trustme.CA())) as server:
-        caller.service.token_url = f"{server.url}{PATH}?key={IN_QUERY}"
+        caller.scene.token_url = f"{server.url}{PATH}?key={IN_QUERY}"
         caller.fails()
+
+
+def always(reply: Reply) -> Callable[[Received], Reply]:
+    return lambda _: reply
 
 
 def is_met_with(*grants: Callable[[Received], Reply] | Reply) -> Callable[[Caller], None]:
     def situation(caller: Caller) -> None:
         for grant in grants:
-            caller.service.grant = grant if callable(grant) else lambda _, grant=grant: grant
-            caller.auth.invalidate()
+            caller.scene.endpoint.answer = always(grant) if isinstance(grant, Reply) else grant
+            caller.scene.auth.invalidate()
             caller.fails()
 
     return situation
@@ -353,7 +297,7 @@ def is_met_with(*grants: Callable[[Received], Reply] | Reply) -> Callable[[Calle
 
 def has_credentials(ask: Callable[[], Any]) -> Callable[[Caller], None]:
     def situation(caller: Caller) -> None:
-        caller.options = {"app_key": None, "app_secret": None, "credentials": ask}
+        caller.scene.options |= {"app_key": None, "app_secret": None, "credentials": ask}
         caller.fails()
 
     return situation
@@ -380,19 +324,14 @@ def echo(status: int) -> Callable[[Received], Reply]:
 HEAD = b"HTTP/1.1 200 OK\r\n"
 TOKEN = json.dumps({"access_token": IN_TOKEN, "hint": [IN_BODY, SECRET]}).encode()
 
-SITUATIONS: dict[str, Callable[[Caller], None]] = {
+OF_SENDERS: dict[str, Callable[[Caller], None]] = {
     "success": is_answered,
     "401 healed": is_healed,
-    "401 twice": is_refused_twice,
     "401 and no other token": cannot_heal,
     "renewal fails": is_not_renewed,
-    "fetch disowned": is_disowned,
-    "invalidate": is_invalidated,
-    "scope not granted": misses_a_scope,
     "no server": has_no_server,
     "certificate refused": is_refused_a_certificate,
     "echo": is_met_with(*map(echo, (200, 400, 401, 403, 429, 500))),
-    "error of no known form": is_met_with(*(Reply(status, body=TOKEN * 2) for status in (400, 401, 418, 503))),
     "no token": is_met_with(
         Reply(body=TOKEN[:-1]),
         Reply(body=b"[" + TOKEN + b"]"),
@@ -413,6 +352,14 @@ SITUATIONS: dict[str, Callable[[Caller], None]] = {
         Reply(302, {"Location": f"/?{IN_BODY}={urllib.parse.quote(SECRET)}"}),
         Reply(307, {"Location": f"https://{IN_BODY}:{IN_SECRET}@[/"}),
     ),
+}
+
+# Nothing in them depends on the library.
+OF_THE_CORE: dict[str, Callable[[Caller], None]] = {
+    "401 twice": is_refused_twice,
+    "fetch disowned": is_disowned,
+    "scope not granted": misses_a_scope,
+    "error of no known form": is_met_with(*(Reply(status, body=TOKEN * 2) for status in (400, 401, 418, 503))),
     "credentials() raises": has_credentials(raising(ValueError(SECRET))),
     "credentials() exits": has_credentials(raising(SystemExit(SECRET))),
     "credentials() returns a str": has_credentials(lambda: SECRET),
@@ -420,32 +367,33 @@ SITUATIONS: dict[str, Callable[[Caller], None]] = {
 }
 
 
-@pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
-@pytest.mark.parametrize(
-    ("driver", "lent"),
-    WAYS,
-    ids=[f"{driver.name}-{getattr(driver, 'backend', 'sync')}-{'lent' if lent else 'own'}" for driver, lent in WAYS],
+def situations(cases: dict[str, Callable[[Caller], None]], *, lent: bool = False) -> list[tuple[str, Any]]:
+    return [(f"{name}, lent" if lent else name, (case, lent)) for name, case in cases.items()]
+
+
+@matrix(
+    "case",
+    ([*SYNC, ASYNCIO], situations(OF_SENDERS)),
+    ([REQUESTS, HTTPX], situations(OF_SENDERS, lent=True)),
+    ([REQUESTS, ASYNCIO], situations(OF_THE_CORE)),
 )
 def test_nothing_secret_is_shown(
-    driver: Driver,
-    lent: bool,
-    situation: Callable[[Caller], None],
-    service: Service,
+    case: tuple[Callable[[Caller], None], bool],
+    scene: Scene,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    caller = Caller(driver, service, lent)
-    caplog.set_level(logging.DEBUG)
+    situation, lent = case
+    caller = Caller(scene, lent)
     if not lent:
         # With a lent session this is its owner's affair.
         monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    caplog.set_level(logging.DEBUG)
+    situation(caller)
+    wait_for_fetches()
 
-    with caller.stack:
-        situation(caller)
-        wait_for_fetches()
-
-    ours = [caller.auth, copy.copy(caller.auth), *caller.parts(), *caller.seen]
+    ours = [*caller.parts(), *caller.seen]
     records = [f"{record.name} {record.getMessage()} {record.__dict__}" for record in caplog.records]
     by_us = [record for record in records if record.startswith("dolby_auth_plugin")]
     by_others = "\n".join([*(record for record in records if record not in by_us), *capfd.readouterr()])
@@ -453,18 +401,18 @@ def test_nothing_secret_is_shown(
     assert [] == found(by_others, (IN_SECRET, IN_BODY, IN_QUERY))
     assert PATH not in by_others
     # The token is part of the caller's own request.
-    answered = [seen for seen in caller.seen if isinstance(seen, driver.library.Response)]
+    answered = [seen for seen in caller.seen if isinstance(seen, scene.driver.library.Response)]
     assert [] == found(pickle.dumps(answered), (IN_SECRET, IN_BODY, IN_QUERY))
-    if not lent and "app_key" not in caller.options:
-        assert [f"{IN_SECRET} as {IN_SECRET!r}"] == found(pickle.dumps(caller.auth), (IN_SECRET, IN_TOKEN, IN_BODY))
+    if not lent and "credentials" not in scene.options:
+        assert [f"{IN_SECRET} as {IN_SECRET!r}"] == found(pickle.dumps(scene.auth), (IN_SECRET, IN_TOKEN, IN_BODY))
 
 
-@each_library
-def test_an_inspection_with_rich_shows_no_secret(driver: Driver, service: Service) -> None:
-    caller = Caller(driver, service, lent=False)
+@each([REQUESTS, HTTPX])
+def test_an_inspection_with_rich_shows_no_secret(caller: Caller) -> None:
     caller.gets()
+    auth = caller.scene.auth
 
-    shown = "".join(map(inspected, (caller.auth, source_of(caller.auth), sender_of(caller.auth))))
+    shown = "".join(map(inspected, (auth, source_of(auth), sender_of(auth))))
 
     assert "_source" in shown
     assert [] == found(shown, (IN_SECRET, IN_TOKEN, IN_BODY))
@@ -473,26 +421,25 @@ def test_an_inspection_with_rich_shows_no_secret(driver: Driver, service: Servic
 # In the middle of it
 
 
-@each_library
-def test_a_dump_of_all_threads_in_the_middle_of_an_answer_shows_no_secret(
-    driver: Driver,
-) -> None:
+@each(SYNC)
+def test_a_dump_of_all_threads_in_the_middle_of_an_answer_shows_no_secret(caller: Caller) -> None:
     """As watchdogs write it down when something hangs."""
-    prompt = HEAD + b"Content-Length: 9999\r\n\r\n" + TOKEN
     dumps: list[str] = []
 
     def is_dumped() -> bool:
-        dumps.append(locals_of_all_threads())
+        frames = [frame for top in thread_frames().values() for frame, _ in traceback.walk_stack(top)]
+        dumps.append(locals_shown(frames))
         return sum("_exchange: " in dump for dump in dumps) > 50
 
-    with serving() as endpoint, tempfile.TemporaryFile("w+") as file:
-        service = Service(endpoint)
-        service.grant = lambda _: Reply(raw=b" " * 9999, prompt=prompt, drip=0.001)
-        waiting = waits_for_a_token(Caller(driver, service, lent=False).auth)
+    prompt = HEAD + b"Content-Length: 9999\r\n\r\n" + TOKEN
+    caller.scene.endpoint.answer = lambda _: Reply(raw=b" " * 9999, prompt=prompt, drip=0.001)
+    waiting = waits_for_a_token(caller.scene.auth)
+    with tempfile.TemporaryFile("w+") as file:
         eventually(is_dumped)
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)
         dumps.append(file.read())
+    caller.scene.endpoint.ended.set()
     waiting.join(10)
 
     assert not waiting.is_alive()
@@ -500,12 +447,7 @@ def test_a_dump_of_all_threads_in_the_middle_of_an_answer_shows_no_secret(
     assert [] == found("".join(dumps))
 
 
-def locals_of_all_threads() -> str:
-    frames = [frame for top in thread_frames().values() for frame, _ in traceback.walk_stack(top)]
-    return locals_shown(frames)
-
-
-@each_library
+@each(SYNC)
 def test_an_interrupt_in_a_caller_that_fetches_by_itself_brings_no_secret(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -609,16 +551,16 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("status", [200, 401])
 @pytest.mark.parametrize("said", SAID.values(), ids=SAID)
-def test_an_error_text_shows_no_secret_in_any_form(said: str, status: int) -> None:
+def test_an_error_text_shows_no_secret_in_any_form(said: str) -> None:
     endpoint = TokenEndpoint("https://gateway.test/token", None, 1800, "host/1.0")
-    answers = [answer(status, error=f"{said}.", message=f"no {said}, no"), answer(status, error="bad", detail=said)]
+    texts = ({"error": f"{said}.", "message": f"no {said}, no"}, {"error": "bad", "detail": said})
+    answers = [answer(status, **members) for status in (200, 401) for members in texts]
 
     failures = [endpoint.read(one, CREDENTIALS, NOW) for one in answers]
 
     assert [] == found(views(failures))
-    assert "[hidden]" in views(failures)
+    assert all("[hidden]" in views(failure) for failure in failures)
 
 
 # Comparisons in tests
@@ -673,11 +615,9 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "timeout out of range": {"timeout": -1},
     "unknown option": {"app_secert": SECRET},
     "userinfo": {"token_url": f"https://an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
-    "userinfo with a slash": {"token_url": f"https://an-app-key:{IN_SECRET}/x@api.dolby.io/v1/auth/token"},
     "userinfo for a host": {"token_url": f"https://an-app-key:{IN_SECRET}/v1/auth/token"},
     "userinfo without a scheme": {"token_url": f"an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
     "userinfo after a scheme only": {"token_url": f"https:an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
-    "another scheme": {"token_url": f"ftp://api.dolby.io/token?key={IN_QUERY}"},
     "plain http": {"token_url": f"http://api.dolby.io/token?key={IN_QUERY}"},
     "no host": {"token_url": f"https:///token?key={IN_QUERY}"},
     "bad port": {"token_url": f"https://api.dolby.io:x/token?key={IN_QUERY}"},
@@ -691,8 +631,21 @@ MISTAKES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
-@each_library
+# The family has one constructor of its own, which reads the arguments in the same way.
+OF_THE_FAMILY = (
+    "secret in two lines",
+    "secret as bytes",
+    "credentials in a tuple",
+    "unknown option",
+    "timeout as text",
+)
+
+
+@matrix(
+    "mistake",
+    ([REQUESTS], MISTAKES.items()),
+    ([HTTPX, HTTPX2], [(name, MISTAKES[name]) for name in OF_THE_FAMILY]),
+)
 def test_a_constructors_complaint_shows_no_secret(driver: Driver, mistake: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         driver.adapter.DolbyAuth(**{"app_key": "an-app-key", "app_secret": SECRET, **mistake})
@@ -707,7 +660,7 @@ def test_a_constructors_complaint_shows_no_secret(driver: Driver, mistake: dict[
         assert [] == found(rendered(caught.value), (IN_SECRET,))
 
 
-@each_library
+@each(SYNC)
 def test_the_complaint_about_another_librarys_request_shows_none_of_it(driver: Driver) -> None:
     auth = driver.adapter.DolbyAuth("an-app-key", SECRET)
     other = next(other for other in SYNC if other is not driver)
@@ -863,12 +816,11 @@ def test_no_option_of_the_command_takes_a_secret() -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401])
 def test_the_commands_explanation_of_a_failure_shows_no_secret(
-    status: int, service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    status: int, caller: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    service.grant = echo(status)
-    auth = SYNC[0].adapter.DolbyAuth("an-app-key", SECRET, token_url=service.token_url)
-    monkeypatch.setattr(cli, "live_auth", lambda: ("requests", auth))
+    caller.scene.endpoint.answer = echo(status)
+    monkeypatch.setattr(cli, "live_auth", lambda: ("requests", caller.scene.auth))
 
     result = CliRunner(env={"no_proxy": "127.0.0.1"}).invoke(cli.main, ["demo", "--live"])
 
