@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -42,6 +45,47 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     session.run("coverage", "run", "-m", "pytest", "-n", "0", *session.posargs)
     session.run("coverage", "report")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take seconds, and that the suite leaves out."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def order(session: nox.Session) -> None:
+    """The suite in random order; `nox -s order -- --randomly-seed=SEED` repeats one."""
+    session.install("-e", ".[test]", "pytest-randomly")
+    # `-v` undoes our `-q`, which would leave out the line with the seed.
+    session.run("pytest", "-v", *session.posargs)
+
+
+@nox.session
+def alone(session: nox.Session) -> None:
+    """Each test file in a process of its own, one process per core at a time."""
+    session.install("-e", ".[test]")
+    python = Path(session.bin) / "python"
+
+    def run(file: Path) -> subprocess.CompletedProcess[str]:
+        command = [python, "-m", "pytest", "-n", "0", file]
+        # Not by nox, which does not run two commands at a time.
+        return subprocess.run(  # noqa: S603 - a command of ours
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+
+    # The largest files tend to take longest: they come first, so that no core waits for one in the end.
+    files = sorted(Path("tests").rglob("test_*.py"), key=lambda file: file.stat().st_size, reverse=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = dict(zip(files, pool.map(run, files), strict=True))
+    # 5: all tests of the file are marked slow or soak.
+    failed = {file: done for file, done in runs.items() if done.returncode not in (0, 5)}
+    for file, done in failed.items():
+        session.warn(f"{file} fails alone:\n{done.stdout}")
+    if failed:
+        session.error(f"these fail alone: {', '.join(map(str, failed))}")
+    session.log(f"each of {len(files)} test files passes alone")
 
 
 @nox.session

@@ -20,6 +20,10 @@ from typing import Any
 
 from dolby_auth_plugin import AppCredentials
 
+# A process that runs in the background may ignore interrupts, and its children inherit that. These scripts need them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # "requests", "httpx", "httpx-asyncio", "httpx2-trio" and so on.
 LIBRARY, _, BACKEND = os.environ["CHILD_KIND"].partition("-")
 URL = os.environ["CHILD_URL"]

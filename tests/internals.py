@@ -9,9 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from dolby_auth_plugin import AccessToken
 from dolby_auth_plugin._core import forks
@@ -19,7 +17,12 @@ from dolby_auth_plugin._core.fetch import Fetcher, Sender
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._httpx import sender as httpx_sender
 from dolby_auth_plugin._requests import connections
-from dolby_auth_plugin.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    # Scripts import this module in processes of their own. These two would triple the time that they start in.
+    import pytest
+
+    from dolby_auth_plugin.sandbox import Sandbox
 
 
 def source_of(auth: Any) -> TokenSource:
@@ -200,6 +203,6 @@ def run_fork_hook() -> None:
     forks._reset_all()
 
 
-def number_of_sources() -> int:
-    """How many token sources the fork hook looks after."""
-    return len(forks._resettable)
+def forks_are_told_to(source: TokenSource) -> bool:
+    """Whether the fork hook looks after *source*."""
+    return source in forks._resettable

@@ -23,7 +23,7 @@ from dolby_auth_plugin._core.source import TokenSource, Wait
 from dolby_auth_plugin._core.state import Fetch
 
 from ..fakes import KEY, SECRET, FakeClock, ScriptedSender, answer, in_threads, make_source, wait_for_fetches
-from ..internals import fetcher_of, is_fetching, lock_of, number_of_sources, refuse, run_fork_hook, set_token, waiting
+from ..internals import fetcher_of, forks_are_told_to, is_fetching, lock_of, refuse, run_fork_hook, set_token, waiting
 
 HOST, OTHER = "api.dolby.com:443", "comms.api.dolby.io:443"
 DOWN = Failure("down", reason="down", retryable=True)
@@ -1213,9 +1213,12 @@ def silent(request: TokenRequest, seconds: float) -> Failure:
     return DOWN
 
 
-def test_there_is_one_hook_for_forks_however_many_sources() -> None:
+def test_there_is_one_hook_for_forks_however_many_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     """`os.register_at_fork` keeps for ever what it is given."""
-    before = number_of_sources()
+    hooks: list[Any] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook), raising=False)
+
     sources = [make_source(ScriptedSender()) for _ in range(10)]
 
-    assert number_of_sources() == before + len(sources)
+    assert all(forks_are_told_to(source) for source in sources)
+    assert hooks == []

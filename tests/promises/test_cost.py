@@ -80,12 +80,12 @@ def open_files() -> int:
 
 @measured
 @every_configuration
-def test_ten_thousand_auth_objects_are_less_than_2_kib_each(driver: Driver, options: dict[str, Any]) -> None:
+def test_a_thousand_auth_objects_are_less_than_2_kib_each(driver: Driver, options: dict[str, Any]) -> None:
     driver.adapter.DolbyAuth(**CLASSIC, **options)
     threads = threading.active_count()
 
     with allocated() as bytes_since:
-        many = [driver.adapter.DolbyAuth(**CLASSIC, **options) for _ in range(10_000)]
+        many = [driver.adapter.DolbyAuth(**CLASSIC, **options) for _ in range(1000)]
         each = bytes_since() / len(many)
 
     assert each < 2048
@@ -133,7 +133,7 @@ def test_after_many_fetches_and_a_call_an_auth_object_is_less_than_3_kib(
 
     used()
     with allocated() as bytes_since:
-        many = [used() for _ in range(100)]
+        many = [used() for _ in range(40)]
         wait_for_fetches()
         tokens = [auth.token() for auth in many]
         text = sum(sys.getsizeof(token.value) + sys.getsizeof(token.authorization) for token in tokens)
