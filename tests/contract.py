@@ -825,18 +825,17 @@ class AuthContract:
 
         with self.driver.open(auth) as client:
             client.get(api.url)
-            sandbox.stop()
+            sandbox.fail_token_requests(times=16)
             for _ in range(4):
                 clock.advance(60 if clock.monotonic() > 1500 else 1500)
                 assert client.get(api.url).status == 200
                 wait_for_fetches()
-            sandbox.start()
             clock.advance(60)
             client.get(api.url)
             wait_for_fetches()
             client.get(api.url)
 
-        assert sandbox.token_requests == 2
+        assert sandbox.token_requests == 18
         assert sandbox.token_log[-1].early
         assert len({received.token for received in api.log}) == 2
 
@@ -993,6 +992,31 @@ class AuthContract:
         assert "Check the network" not in str(caught.value)
         assert "canary" not in str(caught.value)
         assert not caught.value.retryable
+
+    def test_an_exception_class_of_a_mock_is_not_a_network_problem(self) -> None:
+        """It may derive from a connection error of the library. A retry would meet the same mock."""
+        library, asked = self.driver.library, []
+        base = library.ConnectionError if self.driver.name == "requests" else library.ConnectError
+        mocks = type("NoAnswerRegistered", (base,), {"__module__": "a_mock"})
+
+        def unregistered() -> tuple[int, bytes]:
+            asked.append(1)
+            raise mocks("canary")
+
+        with pytest.raises(TokenError, match=r"raised NoAnswerRegistered \(contract.py, line") as caught:
+            self.driver.token(self.driver.adapter.DolbyAuth(**CLASSIC, **self.driver.lend(unregistered, [])))
+
+        assert "Check the network" not in str(caught.value)
+        assert len(asked) == 1
+
+    def test_a_broken_connection_in_a_lent_client_is_a_network_problem(self) -> None:
+        """The exception is Python's own, as a transport of the user's may raise it."""
+
+        def broken() -> tuple[int, bytes]:
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+        with pytest.raises(TokenError, match="No answer from the token endpoint: Connection reset by peer"):
+            self.driver.token(self.driver.adapter.DolbyAuth(**CLASSIC, **self.driver.lend(broken, [])))
 
     def test_an_error_in_a_credentials_callable_is_reported_with_its_place(
         self, caplog: pytest.LogCaptureFixture

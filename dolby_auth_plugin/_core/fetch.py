@@ -105,6 +105,7 @@ class Fetcher:
                 return response
             outcome = self.endpoint.read(response, credentials, asked_at, self.chance)
         except (ConnectionError, TimeoutError) as error:
+            # A transport of the user's may raise Python's own network errors.
             return no_answer(error, retryable=False)
         except Exception as error:  # noqa: BLE001 - hooks of a lent client may raise anything
             # Every fetch needs an outcome: one without would start again at once, for each caller.

@@ -25,8 +25,8 @@ from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import CLASSIC, AuthContract, on_clock, server_context
 from ..drivers import RequestsDriver
-from ..fakes import FakeClock
-from ..internals import authority, forget_tls_contexts, remembered_origins, send_with, set_token, source_of
+from ..fakes import FakeClock, ScriptedSender
+from ..internals import authority, forget_tls_contexts, rebuild, remembered_origins, send_with, set_token, source_of
 from ..servers import Received, Reply, Server, serving
 
 DOLBY = "https://api.dolby.com/media/jobs"
@@ -223,6 +223,41 @@ class TestRequests(AuthContract):
 
         assert response.status_code == 401
 
+    def test_a_401_whose_body_no_socket_gave_is_retried(self) -> None:
+        """The adapter of a cache or of another protocol gives the body in its own way. It is not read."""
+
+        class Own(HTTPAdapter):
+            def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override] # the rest in one
+                response: Any = requests.Response()
+                refused = request.headers["Authorization"] == "Bearer token-1"
+                response.status_code, response.request, response.raw = (
+                    401 if refused else 200,
+                    request,
+                    io.BytesIO(b"x"),
+                )
+                response.connection = self
+                return response  # type: ignore[no-any-return] # it is one
+
+        sender = ScriptedSender()
+        with requests.Session() as session:
+            session.mount("https://", Own())
+            session.auth = rebuild(DolbyAuth(**CLASSIC), send=sender)
+            response = session.get(DOLBY)
+
+        assert (response.status_code, [r.status_code for r in response.history]) == (200, [401])
+
+    def test_an_http_error_without_a_response_is_an_error_in_code(self) -> None:
+        """A hook of a lent session may raise one."""
+
+        def raises(response: requests.Response, **kwargs: Any) -> None:
+            raise requests.HTTPError("canary")
+
+        with lent_session(token_answer) as lent:
+            lent.hooks["response"].append(raises)
+
+            with pytest.raises(TokenError, match=r"raised HTTPError \(test_requests.py, line"):
+                DolbyAuth(**CLASSIC, session=lent).token()
+
     def test_a_refusal_that_drips_is_not_waited_for(
         self, sandbox: Sandbox, api: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -348,7 +383,6 @@ class TestRequests(AuthContract):
     # Lent sessions
 
     def test_a_mock_without_an_answer_is_not_reported_as_a_network_problem(self) -> None:
-        """Its exception derives from a connection error. A retry would meet the same mock."""
         with requests.Session() as lent:
             lent.mount("https://", requests_mock.Adapter())
 
