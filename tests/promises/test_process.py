@@ -287,6 +287,7 @@ tell(codes=codes)
 
 
 @needs_fork
+@pytest.mark.slow
 def test_a_fork_while_a_tls_context_is_made_leaves_the_child_able_to_make_one(start: Start) -> None:
     """OpenSSL's own locks would stay held in the child. By chance: without a guard it takes some runs to fail."""
     children = [start(FORK_WHILE_A_CONTEXT_IS_MADE, kind=kind) for kind in ("requests", "httpx")]
@@ -336,6 +337,7 @@ if __name__ == "__main__":
 
 
 @needs_fork
+@pytest.mark.slow
 def test_an_auth_as_an_argument_to_other_processes_obtains_its_own_token_there(sandbox: Sandbox, start: Start) -> None:
     """However they are started; and so does a session that carries one."""
     children = [start(POOL, method) for method in ("fork", "spawn", "forkserver")]
@@ -431,6 +433,7 @@ def gunicorns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gu
 
 
 @needs_fork
+@pytest.mark.slow
 @pytest.mark.parametrize("state", PREFORK)
 def test_gunicorn_workers_work_with_an_auth_of_their_master(state: str, gunicorns: dict[str, Gunicorn]) -> None:
     server = gunicorns[state]
@@ -531,6 +534,7 @@ tell(second=list(second), third=list(third))
 """
 
 
+@pytest.mark.slow
 def test_three_event_loops_in_a_row_share_one_auth(sandbox: Sandbox, start: Start) -> None:
     """The first is left while its fetch is under way, and the second gets the token of that fetch."""
     sandbox.latency = 0.3
