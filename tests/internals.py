@@ -7,6 +7,7 @@ After a rename inside the package, this module changes and the tests stay.
 from __future__ import annotations
 
 import functools
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from dolby_auth_plugin import AccessToken
 from dolby_auth_plugin._core import forks
 from dolby_auth_plugin._core.fetch import Fetcher, Sender
+from dolby_auth_plugin._core.refusals import Allowance
 from dolby_auth_plugin._core.source import TokenSource
+from dolby_auth_plugin._core.state import TokenState
 from dolby_auth_plugin._httpx import sender as httpx_sender
 from dolby_auth_plugin._requests import connections
 
@@ -206,3 +209,41 @@ def run_fork_hook() -> None:
 def forks_are_told_to(source: TokenSource) -> bool:
     """Whether the fork hook looks after *source*."""
     return source in forks._resettable
+
+
+_slots_of_state = operator.attrgetter(*TokenState.__slots__)
+
+
+def copy_of_state(state: Any) -> Any:
+    """A `TokenState`, of this class or of a changed one, that goes its own way. Both have the same fetch."""
+    copy = object.__new__(type(state))
+    for name, value in zip(TokenState.__slots__, _slots_of_state(state), strict=True):
+        setattr(copy, name, value)
+    copy._allowance = Allowance()
+    copy._allowance._full_at = state._allowance._full_at
+    return copy
+
+
+def copy_of_fetch(fetch: Any) -> Any:
+    """A `Fetch` that goes its own way. Nobody may wait for it."""
+    copy = object.__new__(type(fetch))
+    for name in type(fetch).__slots__:
+        setattr(copy, name, getattr(fetch, name))
+    return copy
+
+
+def memory_of(state: Any) -> tuple[Any, ...]:
+    """What a `TokenState` remembers: times, whatever else can be compared, the hosts that refused the token."""
+    return (
+        (state._allowance._full_at, state._failure_until, state._next_renewal),
+        (
+            state._is_charged,
+            state._failed_renewals,
+            state._failure is None,
+            state._failed_credentials,
+            state._unreported,
+            state._scope_reported,
+            state.ready[0] is None,
+        ),
+        state._refused_by,
+    )

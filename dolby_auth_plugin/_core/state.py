@@ -143,7 +143,9 @@ class TokenState:
             return outcome
         token = self.token
         if token is not None and self.is_good_for(host, now):
-            if not token.is_fresh(now) and self.fetch is None and now.monotonic >= self._next_renewal:
+            # A renewal would ask again at once what has just failed.
+            is_paused = now.monotonic < self._next_renewal or self._remembered(now) is not None
+            if not token.is_fresh(now) and self.fetch is None and not is_paused:
                 self._begin(now, is_renewal=True)
             return token
         if self.fetch is not None:
@@ -192,7 +194,7 @@ class TokenState:
             The failure with which it ends at once: the same credentials have just failed.
         """
         failure = self._remembered(now)
-        if failure is not None and not fetch.is_renewal and credentials == self._failed_credentials:
+        if failure is not None and credentials == self._failed_credentials:
             return failure
         fetch.credentials = credentials
         return None
@@ -212,7 +214,7 @@ class TokenState:
             outcome = expired_on_arrival()
         if not fetch.is_discarded:
             if isinstance(outcome, AccessToken):
-                self._keep(outcome)
+                self._keep(outcome, fetch, now)
             elif outcome is not None:
                 self._remember(outcome, fetch, now)
         # In this order, a KeyboardInterrupt in between leaves no ended fetch that callers would join.
@@ -251,13 +253,17 @@ class TokenState:
             self._refused_by = _NO_HOSTS
             self._update_ready()
 
-    def _keep(self, token: AccessToken) -> None:
-        if token is not self.token and token.scope is not None and not self._scope_reported:
-            self._unreported = tuple(missing(self._scope, token.scope))
+    def _keep(self, token: AccessToken, fetch: Fetch, now: Instant) -> None:
+        if token is not self.token:
+            if token.scope is not None and not self._scope_reported:
+                self._unreported = tuple(missing(self._scope, token.scope))
+            self._forget_failures()
+        elif fetch.is_renewal:
+            # The token stays. Without a pause, every caller would begin the next renewal.
+            self.postpone_renewal(now)
         self.token = token
         self._refused_by = _NO_HOSTS
         self._is_charged = False
-        self._forget_failures()
         self._update_ready()
 
     def _remember(self, failure: Failure, fetch: Fetch, now: Instant) -> None:

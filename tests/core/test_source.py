@@ -375,6 +375,25 @@ def test_a_failed_renewal_costs_nobody_anything_while_the_token_is_good(caplog: 
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 
+def test_a_renewal_waits_while_another_failure_is_remembered() -> None:
+    """A replacement failed in the time for renewals. The next caller must not ask the endpoint again at once."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    token = subject.token()
+    clock.advance(1500)
+    refuse(subject, token, HOST)
+    sender.script.append(answer(401, body=""))
+    error_of(subject, HOST)
+
+    assert subject.token(OTHER) is token
+    wait_for_fetches()
+    assert sender.count == 2
+    clock.advance(3)
+    assert subject.token(OTHER) is token
+    wait_for_fetches()
+    assert sender.count == 3
+
+
 def test_when_renewals_fail_to_the_end_the_error_comes_then() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)

@@ -102,7 +102,7 @@ def test_a_caller_of_a_discarded_fetch_gets_no_token_that_has_expired_since() ->
     assert isinstance(subject.decide(None, fetch, NOW.after(10)), Fetch)
 
 
-def test_a_renewal_asks_whatever_has_just_failed() -> None:
+def test_credentials_that_have_just_failed_are_not_sent_again() -> None:
     credentials = AppCredentials("k", "s")
     subject = TokenState((), 30.0, asks_credentials=True)
     first = fetched(subject)
@@ -110,6 +110,5 @@ def test_a_renewal_asks_whatever_has_just_failed() -> None:
     subject.settle(first, FAILURE, NOW)
 
     assert subject.use_credentials(Fetch(0.0, is_renewal=False), credentials, NOW) is FAILURE
-    assert subject.use_credentials(Fetch(0.0, is_renewal=True), credentials, NOW) is None
     assert subject.use_credentials(Fetch(0.0, is_renewal=False), AppCredentials("k", "new"), NOW) is None
     assert subject.use_credentials(Fetch(0.0, is_renewal=False), credentials, NOW.after(3)) is None
