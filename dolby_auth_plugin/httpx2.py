@@ -52,10 +52,10 @@ class DolbyAuth(HttpxAuth, httpx2.Auth):
             `DOLBYIO_APP_KEY`, else `APP_KEY`.
         app_secret: The "App secret": the OAuth client secret. None: `DOLBYIO_APP_SECRET`, else `APP_SECRET`.
         credentials: A function without arguments that returns an `AppCredentials`, instead of the two above, for vaults and
-            rotation. It is called before each token request, in a thread of its own.
+            rotation. It is called each time a token is obtained, before the first try, in a thread of its own.
         scope: What the token may do: one scope, several in a string or an iterable, or `"comms:*"`. None: an unrestricted
             token. See `Scope`.
-        expires_in: The lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The lifetime in the answer counts.
+        expires_in: The lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The lifetime in the answer is used.
         token_url: The token endpoint: https, or http on loopback.
         allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`.
         timeout: Seconds that a call waits for a token at most, all tries included. A request's own connect and read timeouts,
@@ -90,7 +90,7 @@ class DolbyAuth(HttpxAuth, httpx2.Auth):
         client: httpx2.Client | None = None,
     ) -> None:
         chosen = choose(app_key, app_secret, credentials)
-        # A rendering of this frame's locals must not show it.
+        # A traceback that shows local variables must not show the secret.
         del app_secret
         self._set_up(
             chosen,

@@ -36,7 +36,7 @@ from ._requests.sender import RequestsSender
 
 __all__ = ["DolbyAuth", "TokenError"]
 
-# Beginnings of URLs that are remembered, see `DolbyAuth._allowed_prefixes`. Most users have one or two hosts.
+# URL prefixes that are remembered, see `DolbyAuth._allowed_prefixes`. Most users have one or two hosts.
 _MAX_PREFIXES = 8
 
 
@@ -56,10 +56,10 @@ class DolbyAuth(BaseAuth, AuthBase):
             `DOLBYIO_APP_KEY`, else `APP_KEY`.
         app_secret: The "App secret": the OAuth client secret. None: `DOLBYIO_APP_SECRET`, else `APP_SECRET`.
         credentials: A function without arguments that returns an `AppCredentials`, instead of the two above, for vaults and
-            rotation. It is called before each token request, in a thread of its own.
+            rotation. It is called each time a token is obtained, before the first try, in a thread of its own.
         scope: What the token may do: one scope, several in a string or an iterable, or `"comms:*"`. None: an unrestricted
             token. See `Scope`.
-        expires_in: The lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The lifetime in the answer counts.
+        expires_in: The lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The lifetime in the answer is used.
         token_url: The token endpoint: https, or http on loopback.
         allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`.
         timeout: Seconds that a call waits for a token at most, all tries included.
@@ -96,7 +96,7 @@ class DolbyAuth(BaseAuth, AuthBase):
         session: requests.Session | None = None,
     ) -> None:
         chosen = choose(app_key, app_secret, credentials)
-        # A rendering of this frame's locals must not show it.
+        # A traceback that shows local variables must not show the secret.
         del app_secret
         self._set_up(
             chosen,
@@ -111,7 +111,7 @@ class DolbyAuth(BaseAuth, AuthBase):
 
     def token(self) -> AccessToken:
         """
-        A good token, for other SDKs and for warming up. Waits for it if necessary.
+        A good token, for other SDKs or to have it before the first request. Waits for it if necessary.
 
         Raises:
             TokenError: If no token can be obtained.
@@ -135,7 +135,7 @@ class DolbyAuth(BaseAuth, AuthBase):
         if not hooks:
             hooks.append(self._hook)
         elif self._hook not in hooks:
-            # In front: the user's own hooks must see the final answer.
+            # First in the list: the user's own hooks must see the final answer.
             hooks.insert(0, self._hook)
         return r
 
@@ -152,8 +152,8 @@ class DolbyAuth(BaseAuth, AuthBase):
         """
         Whether this auth object has set the request's `Authorization` header.
 
-        A header of requests keeps the very string that was its name when it was set. The user's code, requests itself and
-        other auth objects use other strings. So no list of past tokens is needed, and the header's value stays a plain `str`.
+        requests keeps the string object with which a header was set as the header's name. The user's code, requests itself and
+        other auth objects use other objects. So no list of past tokens is needed, and the header's value stays a plain `str`.
         """
         return any(name is self._header_name for name in request.headers)
 
@@ -199,10 +199,10 @@ class DolbyAuth(BaseAuth, AuthBase):
 
     def _strip_for_redirect(self, response: requests.Response, request: requests.PreparedRequest) -> None:
         """
-        Remove the token if *response* redirects to where it may not go.
+        Remove the token if *response* redirects to a URL that may not have it.
 
-        requests copies this request for the next hop, and keeps the header where the host stays the same: also on the way to the
-        token endpoint, or from http to https.
+        requests copies this request for the next hop. It keeps the header if the host stays the same, even if the next hop is
+        the token endpoint, or goes from http to https.
         """
         target = requests.Request("GET", urljoin(request.url or "", response.headers["Location"]))
         with suppress(requests.RequestException, ValueError):
@@ -212,19 +212,19 @@ class DolbyAuth(BaseAuth, AuthBase):
                 del request.headers["Authorization"]
 
     def _remove_hook(self, request: requests.PreparedRequest) -> None:
-        """Have nothing more to do with a chain of redirects that has reached a foreign host: it must not get the token back."""
+        """Leave a chain of redirects that has reached a foreign host: its later hops must not get the token back."""
         others = [hook for hook in request.hooks["response"] if hook != self._hook]
         if isinstance(request, requests.PreparedRequest):
             # A new dict: the session's copies share theirs with the user's request.
             request.hooks = {**request.hooks, "response": others}
         else:
-            # The stand-in of a mock does not pass on attributes that are set on it.
+            # A mock's wrapper around the request does not forward attributes that are set on it.
             request.hooks["response"] = others
 
     def _resent(self, response: requests.Response, host: str, kwargs: dict[str, Any]) -> requests.Response:
-        """The answer to the refused request, sent again with another token. Where that is impossible, the 401 itself."""
+        """The answer to the refused request, sent again with another token. If that is impossible, the 401 itself."""
         request = response.request
-        # Without the header, requests has removed it on a redirect between two allowed hosts.
+        # If the header is missing, requests removed it on a redirect between two allowed hosts.
         if "Authorization" in request.headers:
             if not self._is_ours(request) or not self._source.refuse(hash(request.headers["Authorization"]), host):
                 return response
@@ -236,7 +236,7 @@ class DolbyAuth(BaseAuth, AuthBase):
             response.close()
         token = self._obtain(host, request)
         if request.headers.get("Authorization") is token.authorization:
-            # The token stays. An endpoint that gives the same text again has given a new token.
+            # The token was not replaced. A new token with the same text would be another object, and would be sent.
             return response
         response.close()
         # `history` shows the request as it was refused. The live request gets the new header: requests builds the next hop of a

@@ -1,7 +1,7 @@
 """
-Every behaviour that a user of any host library sees, written once.
+Every behaviour that a user of any library sees, written once.
 
-A subclass supplies the driver. Servers are real: the sandbox, and small ones whose answers a test decides.
+A subclass supplies the driver. Servers are real: the sandbox, and small servers whose answers a test decides.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CLASSIC: dict[str, Any] = {"app_key": "an-app-key", "app_secret": "canary-secret
 
 
 def on_clock(auth: Any, clock: FakeClock | HastyClock) -> Any:
-    """*auth*, living by *clock*."""
+    """*auth*, with *clock* as its clock."""
     return rebuild(auth, clock=clock)
 
 
@@ -53,7 +53,7 @@ def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
 
 
 def rendered(error: BaseException) -> str:
-    """The package's own frames that *error* came through, with their locals."""
+    """The frames of the package in the traceback of *error*, with their local variables."""
     whole = traceback.TracebackException.from_exception(error, capture_locals=True)
     package = str(Path(dolby_auth_plugin.__file__).parent)
     whole.stack = traceback.StackSummary.from_list(
@@ -81,7 +81,7 @@ class AuthContract:
             yield server
 
     def auth(self, sandbox: Sandbox, *allowed: Server, **options: Any) -> Any:
-        """An auth object for *sandbox* that may also talk to *allowed*."""
+        """An auth object for *sandbox* that also allows the servers *allowed*."""
         hosts = (*sandbox.allowed_hosts, *(server.host for server in allowed))
         return self.driver.adapter.DolbyAuth(**{**sandbox.options, "allowed_hosts": hosts, **options})
 
@@ -95,10 +95,10 @@ class AuthContract:
             yield client
 
     def as_told(self, history: list[int]) -> list[int]:
-        """*history* as far as the library tells it."""
+        """The part of *history* that the library reports."""
         return history
 
-    # The token is there
+    # Obtaining a token
 
     def test_a_client_with_the_auth_is_authenticated(self, sandbox: Sandbox, client: Client) -> None:
         assert client.get(f"{sandbox.url}/media/jobs").status == 200
@@ -141,7 +141,7 @@ class AuthContract:
         with Sandbox(app_key="schlüssel", app_secret="gehe%m:ß-€") as sandbox:
             assert self.driver.token(self.auth(sandbox)).value
 
-    def test_the_token_request_is_what_was_asked_for(self, sandbox: Sandbox) -> None:
+    def test_the_token_request_has_the_scope_and_lifetime_that_were_asked_for(self, sandbox: Sandbox) -> None:
         auth = self.auth(sandbox, scope=["comms:monitor:read", "comms:monitor:delete"], expires_in=timedelta(minutes=1))
 
         token = self.driver.token(auth)
@@ -151,7 +151,7 @@ class AuthContract:
         assert ("comms:monitor:read comms:monitor:delete", 60) == (record.scope, record.expires_in)
         assert f" {self.driver.name}/{self.driver.library.__version__}" in (record.user_agent or "")
 
-    def test_token_hands_out_the_token_that_requests_use(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
+    def test_the_token_method_returns_the_token_that_requests_use(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
         token = self.driver.token(auth_of_sandbox)
 
         assert isinstance(token, AccessToken)
@@ -159,8 +159,8 @@ class AuthContract:
             client.get(f"{sandbox.url}/media/jobs")
         assert sandbox.token_requests == 1
 
-    def test_a_token_is_renewed_ahead_of_its_end(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
-        """By the time it would end, the next one is there: no 401 is seen."""
+    def test_a_token_is_renewed_before_it_expires(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
+        """So no request is refused."""
         clock = FakeClock()
         set_sandbox_clock(sandbox, clock.time)
         with self.driver.open(on_clock(auth_of_sandbox, clock)) as client:
@@ -172,7 +172,7 @@ class AuthContract:
         assert (sandbox.unauthorized, sandbox.token_requests) == (0, 3)
         assert [False, True, True] == [record.early for record in sandbox.token_log]
 
-    def test_short_scopes_are_a_warning_in_the_callers_code(self, sandbox: Sandbox) -> None:
+    def test_unknown_and_missing_scopes_cause_warnings(self, sandbox: Sandbox) -> None:
         with pytest.warns(ScopeWarning, match="unknown scope 'comms:monitor:raed'"):
             auth = self.auth(sandbox, scope="comms:monitor:raed")
 
@@ -190,9 +190,11 @@ class AuthContract:
             assert client.get(f"{sandbox.url}/media/jobs").status == 200
         assert sandbox.token_requests == 1
 
-    # Where it goes
+    # The hosts that get the token
 
-    def test_a_foreign_host_gets_no_token_and_costs_none(self, sandbox: Sandbox, client: Client, other: Server) -> None:
+    def test_a_foreign_host_gets_no_token_and_costs_no_token_request(
+        self, sandbox: Sandbox, client: Client, other: Server
+    ) -> None:
         assert client.get(other.url).status == 200
 
         assert [None] == [received.token for received in other.log]
@@ -203,7 +205,9 @@ class AuthContract:
 
         assert ["Custom own"] == [received.token for received in other.log]
 
-    def test_our_header_replaces_the_callers_on_an_allowed_host(self, sandbox: Sandbox, client: Client) -> None:
+    def test_the_token_replaces_the_callers_authorization_on_an_allowed_host(
+        self, sandbox: Sandbox, client: Client
+    ) -> None:
         assert client.get(f"{sandbox.url}/media/jobs", headers={"Authorization": "Custom own"}).status == 200
 
     def test_the_token_endpoint_gets_no_token(self, sandbox: Sandbox, client: Client) -> None:
@@ -215,7 +219,7 @@ class AuthContract:
         assert sandbox.token_requests == 2
 
     def test_one_client_serves_media_and_storage(self, sandbox: Sandbox, client: Client) -> None:
-        """The presigned URLs' host never sees a token, which it would answer with 400."""
+        """The host of presigned URLs gets no token: it would answer one with 400."""
         put = json.loads(client.send("POST", f"{sandbox.url}/media/input", json={"url": "dlb://in/a"}).body)["url"]
         assert client.send("PUT", put, content=b"sound").status == 200
 
@@ -224,7 +228,7 @@ class AuthContract:
         assert (sandbox.storage_calls, sandbox.storage_leaks) == (2, 0)
 
     def test_a_redirect_to_a_foreign_host_carries_no_token(self, sandbox: Sandbox, api: Server, other: Server) -> None:
-        """And its 401 wins neither a retry nor the token."""
+        """A 401 from there causes no retry."""
         api.answer = lambda _: Reply(302, {"Location": f"{other.url}/there"})
         other.answer = lambda _: Reply(401)
 
@@ -251,10 +255,10 @@ class AuthContract:
         assert (seen.status, seen.history) == (401, [status, status])
         assert [False, True] == [received.token is None for received in api.log]
 
-    def test_a_redirect_between_allowed_hosts_is_answered_with_the_token(
+    def test_the_token_comes_back_after_a_redirect_between_allowed_hosts(
         self, sandbox: Sandbox, api: Server, other: Server
     ) -> None:
-        """The libraries strip the header; the second host's 401 brings it back, without a new token."""
+        """The libraries remove the header. After the second host's 401 it is set again, without a new token."""
         api.answer = lambda _: Reply(302, {"Location": f"{other.url}/there"})
         other.answer = lambda received: Reply() if received.token else Reply(401)
 
@@ -264,7 +268,7 @@ class AuthContract:
         assert (seen.status, seen.history) == (200, self.as_told([302, 401]))
         assert (len(api.log), len(other.log), sandbox.token_requests) == (1, 2, 1)
 
-    def test_what_a_user_set_is_not_changed(self, sandbox: Sandbox, client: Client) -> None:
+    def test_the_callers_headers_are_not_changed(self, sandbox: Sandbox, client: Client) -> None:
         headers = {"X-Mine": "1"}
 
         client.get(f"{sandbox.url}/media/jobs", headers=headers)
@@ -273,7 +277,7 @@ class AuthContract:
 
     # 401
 
-    def test_a_refused_request_is_sent_again_with_a_fresh_token(self, sandbox: Sandbox, client: Client) -> None:
+    def test_a_refused_request_is_sent_again_with_a_new_token(self, sandbox: Sandbox, client: Client) -> None:
         client.get(f"{sandbox.url}/media/jobs")
         sandbox.revoke_all()
 
@@ -350,10 +354,10 @@ class AuthContract:
 
         assert sandbox.token_requests == 5
 
-    def test_a_storm_of_refusals_does_not_keep_a_revocation_from_being_healed(
+    def test_a_revoked_token_is_replaced_twenty_seconds_after_many_refusals(
         self, sandbox: Sandbox, api: Server
     ) -> None:
-        """One forbidden path answers 401 all the time. Twenty seconds later, the revoked token is replaced."""
+        """A path that always answers 401 has used up the allowance. After twenty seconds, one more token is replaced."""
         clock = FakeClock()
         auth = on_clock(self.auth(sandbox, api), clock)
         api.answer = lambda _: Reply(401)
@@ -379,10 +383,10 @@ class AuthContract:
 
         assert sandbox.token_requests <= 5
 
-    def test_where_the_token_stays_the_401_goes_back_to_the_caller(
+    def test_if_the_token_is_not_replaced_the_caller_gets_the_401(
         self, sandbox: Sandbox, api: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whole, and without a second request."""
+        """The 401 has its body, and no second request is sent."""
         api.answer = lambda _: Reply(401, body=b"refused")
         auth = self.auth(sandbox, api)
         self.driver.token(auth)
@@ -393,7 +397,7 @@ class AuthContract:
 
         assert (seen.status, seen.history, seen.body, len(api.log)) == (401, [], b"refused", 1)
 
-    def test_revocations_one_after_another_are_healed(self, sandbox: Sandbox) -> None:
+    def test_tokens_that_are_revoked_one_after_another_are_replaced(self, sandbox: Sandbox) -> None:
         """Four in a row, and then one every twenty seconds."""
         clock = FakeClock()
         with self.driver.open(on_clock(self.auth(sandbox), clock)) as client:
@@ -425,7 +429,7 @@ class AuthContract:
 
         assert (seen.status, sandbox.token_requests) == (200, 11)
 
-    def test_the_refused_request_is_resent_not_the_one_that_began(self, sandbox: Sandbox, api: Server) -> None:
+    def test_after_a_redirect_only_the_refused_request_is_resent(self, sandbox: Sandbox, api: Server) -> None:
         """POST, 303, GET that answers 401: the POST must not happen twice."""
         first: list[str | None] = []
 
@@ -443,8 +447,8 @@ class AuthContract:
         assert (seen.status, seen.history) == (200, self.as_told([303, 401]))
         assert ["POST", "GET", "GET"] == [received.method for received in api.log]
 
-    def test_a_redirect_after_a_healed_401_is_followed(self, sandbox: Sandbox, client: Client) -> None:
-        """On the way on the fresh token is used, so that no third is asked for."""
+    def test_a_redirect_after_a_retry_is_followed(self, sandbox: Sandbox, client: Client) -> None:
+        """The next hop uses the new token, so no third one is obtained."""
         client.get(f"{sandbox.url}/media/jobs")
         store_file(sandbox, "/dlb/out", b"sound")
         sandbox.revoke_all()
@@ -454,7 +458,7 @@ class AuthContract:
         assert (seen.body, seen.history) == (b"sound", self.as_told([401, 302]))
         assert (sandbox.token_requests, sandbox.storage_leaks) == (2, 0)
 
-    def test_a_redirect_to_the_same_host_after_a_healed_401_has_the_fresh_token(
+    def test_a_redirect_to_the_same_host_after_a_retry_carries_the_new_token(
         self, sandbox: Sandbox, api: Server
     ) -> None:
         first: list[str | None] = []
@@ -487,7 +491,7 @@ class AuthContract:
         ],
         ids=["bytes", "text", "json", "form", "multipart", "empty", "none"],
     )
-    def test_a_body_is_sent_whole_again(self, sandbox: Sandbox, api: Server, options: dict[str, Any]) -> None:
+    def test_the_whole_body_is_sent_again(self, sandbox: Sandbox, api: Server, options: dict[str, Any]) -> None:
         api.refuse_old_tokens()
 
         with self.driver.open(self.auth(sandbox, api)) as client:
@@ -499,7 +503,7 @@ class AuthContract:
         assert first.headers["Content-Type"] == second.headers["Content-Type"]
 
     def test_a_body_that_cannot_be_sent_again_is_not_resent(self, sandbox: Sandbox, api: Server) -> None:
-        """The 401 goes back, and the next request has a fresh token."""
+        """The caller gets the 401, and the next request has a new token."""
         api.refuse_old_tokens()
 
         with self.driver.open(self.auth(sandbox, api)) as client:
@@ -516,7 +520,7 @@ class AuthContract:
         """A body that can be read once."""
         return (chunk for chunk in (b"one", b"two"))
 
-    def test_refused_uploads_that_cannot_be_sent_again_cost_few_token_requests_too(self, sandbox: Sandbox) -> None:
+    def test_refused_uploads_that_cannot_be_sent_again_cost_few_token_requests(self, sandbox: Sandbox) -> None:
         sandbox.refuse_tokens = True
         with self.driver.open(self.auth(sandbox)) as client:
             statuses = {
@@ -527,7 +531,7 @@ class AuthContract:
         assert sandbox.token_requests == 5
 
     def test_cookies_that_come_with_a_refusal_are_sent_with_the_retry(self, sandbox: Sandbox, api: Server) -> None:
-        """And kept by the client, as those of any answer."""
+        """The client keeps them, like those of any response."""
         first: list[str | None] = []
 
         def answer(received: Received) -> Reply:
@@ -558,9 +562,9 @@ class AuthContract:
             b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbroken",
             b"HTTP/1.1 401 X\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 300_000,
         ],
-        ids=["bad gzip", "truncated", "bad chunk", "cut off"],
+        ids=["bad gzip", "truncated", "bad chunk", "too long"],
     )
-    def test_a_refusal_with_a_broken_body_is_healed_all_the_same(
+    def test_a_refused_request_is_retried_even_if_the_body_of_the_401_is_broken(
         self, sandbox: Sandbox, api: Server, raw: bytes
     ) -> None:
         first: list[str | None] = []
@@ -593,7 +597,7 @@ class AuthContract:
 
         assert seen.response.history[0].content == b"refused"
 
-    def test_responses_tell_how_long_they_took(self, sandbox: Sandbox, client: Client) -> None:
+    def test_responses_have_their_elapsed_time(self, sandbox: Sandbox, client: Client) -> None:
         client.get(f"{sandbox.url}/media/jobs")
         sandbox.revoke_all()
 
@@ -601,7 +605,9 @@ class AuthContract:
 
         assert all(one.elapsed > timedelta(0) for one in (response, *response.history))
 
-    def test_if_no_token_can_be_had_after_a_401_it_is_a_token_error(self, sandbox: Sandbox, client: Client) -> None:
+    def test_if_no_token_can_be_obtained_after_a_401_the_caller_gets_a_token_error(
+        self, sandbox: Sandbox, client: Client
+    ) -> None:
         client.get(f"{sandbox.url}/media/jobs")
         sandbox.revoke_all()
         sandbox.fail_token_requests(status=400)
@@ -615,7 +621,7 @@ class AuthContract:
 
     # Errors
 
-    def test_a_token_error_is_the_hosts_own_error(self, sandbox: Sandbox) -> None:
+    def test_a_token_error_is_also_an_error_of_the_library(self, sandbox: Sandbox) -> None:
         with (
             self.driver.open(self.auth(sandbox, app_secret="wrong")) as client,
             pytest.raises(self.driver.host_error) as caught,
@@ -635,7 +641,7 @@ class AuthContract:
         assert sandbox.app_key in str(error)
         assert (error.__cause__, error.__context__) == (None, None)
 
-    def test_its_request_is_a_copy_without_credentials_and_body(self, sandbox: Sandbox) -> None:
+    def test_the_request_of_an_error_is_a_copy_without_credentials_and_body(self, sandbox: Sandbox) -> None:
         with (
             self.driver.open(self.auth(sandbox, app_secret="wrong")) as client,
             pytest.raises(TokenError) as caught,
@@ -652,7 +658,9 @@ class AuthContract:
         assert (request.headers["X-Mine"], "Authorization" in request.headers) == ("1", False)
         assert b"canary" not in pickle.dumps(request)
 
-    def test_from_token_its_request_is_a_bare_token_request(self, sandbox: Sandbox) -> None:
+    def test_the_request_of_an_error_of_the_token_method_is_a_token_request_without_credentials(
+        self, sandbox: Sandbox
+    ) -> None:
         with pytest.raises(TokenError) as caught:
             self.driver.token(self.auth(sandbox, app_secret="wrong"))
 
@@ -670,7 +678,7 @@ class AuthContract:
         assert (str(caught.value), 401) == (str(error), error.status_code)
         assert str(error.request.url) == sandbox.token_url
 
-    def test_callers_that_fail_together_ask_once_and_get_an_error_each(self, sandbox: Sandbox) -> None:
+    def test_callers_that_fail_together_cost_one_token_request_and_get_an_error_each(self, sandbox: Sandbox) -> None:
         sandbox.latency = 0.1
 
         with self.driver.open(self.auth(sandbox, app_secret="wrong")) as client:
@@ -680,7 +688,7 @@ class AuthContract:
         assert len({str(error) for error in errors}) == 1
         assert (sandbox.token_requests, sandbox.api_calls) == (1, 0)
 
-    def test_passing_failures_of_the_endpoint_are_tried_again(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
+    def test_temporary_failures_of_the_endpoint_are_retried(self, sandbox: Sandbox, auth_of_sandbox: Any) -> None:
         sandbox.fail_token_requests(status=503)
         sandbox.fail_token_requests(drop=True)
 
@@ -699,7 +707,7 @@ class AuthContract:
         assert other.log == []
 
     @pytest.mark.parametrize("body", [b"<html>", b"[" * 2_000_000, b"{}"])
-    def test_an_answer_that_is_no_token_is_a_token_error(
+    def test_an_answer_that_is_not_a_token_is_a_token_error(
         self, sandbox: Sandbox, auth_of_sandbox: Any, body: bytes
     ) -> None:
         sandbox.fail_token_requests(status=200, body=body)
@@ -734,7 +742,7 @@ class AuthContract:
 
         assert token.value == "abc"
 
-    def test_no_server_at_all_is_a_token_error_in_the_systems_words(self) -> None:
+    def test_a_refused_connection_is_a_token_error_in_the_words_of_the_operating_system(self) -> None:
         with serving() as gone:
             pass
         auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{gone.url}/token")
@@ -744,7 +752,7 @@ class AuthContract:
 
         assert caught.value.retryable
 
-    def test_a_silent_server_is_waited_for_no_longer_than_the_timeout(
+    def test_a_call_waits_for_a_silent_server_no_longer_than_the_timeout(
         self, sandbox: Sandbox, auth_of_sandbox: Any
     ) -> None:
         sandbox.latency = 30
@@ -755,7 +763,7 @@ class AuthContract:
 
         assert (caught.value.status_code, caught.value.retryable) == (None, True)
 
-    def test_a_truncated_answer_is_no_answer(self, api: Server) -> None:
+    def test_a_truncated_answer_is_retried(self, api: Server) -> None:
         api.answer = lambda _: Reply(raw=b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"access_tok')
         auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{api.url}/token")
 
@@ -766,8 +774,8 @@ class AuthContract:
         assert len(api.log) == 4
 
     @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"], ids=["headers", "body"])
-    def test_an_answer_that_drips_in_is_given_up(self, api: Server, head: bytes) -> None:
-        """Each read is in time, the whole is not."""
+    def test_an_answer_that_arrives_byte_by_byte_is_given_up(self, api: Server, head: bytes) -> None:
+        """Each read is in time, but the whole answer is not."""
         api.answer = lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000, drip=0.01)
         if head:
             api.answer = lambda _: Reply(raw=head + b" " * 1000, drip=0.002)
@@ -782,10 +790,10 @@ class AuthContract:
 
     # Renewals that fail
 
-    def test_while_renewals_fail_the_token_is_used_to_its_very_end(
+    def test_while_renewals_fail_the_token_is_used_until_it_expires(
         self, sandbox: Sandbox, api: Server, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A token of 1,800 s is renewed from 1,500 s on, and over at 1,795 s."""
+        """A token of 1,800 s can be renewed from 1,500 s on, and expires at 1,795 s."""
         clock = FakeClock()
         auth = on_clock(self.auth(sandbox, api), clock)
         began = clock.monotonic()
@@ -800,7 +808,7 @@ class AuthContract:
                 statuses.append(client.get(api.url).status)
                 wait_for_fetches()
                 if clock.monotonic() > before:
-                    # The pauses between a fetch's tries have moved it.
+                    # The pauses between the tries of a fetch moved the clock.
                     attempts.append(before)
                 clock.advance(2)
             clock.advance(began + 1794.9 - clock.monotonic())
@@ -818,7 +826,7 @@ class AuthContract:
         warned = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert len(attempts) <= len(warned) <= len(attempts) + 1
 
-    def test_a_renewal_that_succeeds_at_last_is_noticed(self, sandbox: Sandbox, api: Server) -> None:
+    def test_a_renewal_that_succeeds_after_failures_replaces_the_token(self, sandbox: Sandbox, api: Server) -> None:
         clock = FakeClock()
         set_sandbox_clock(sandbox, clock.time)
         auth = on_clock(self.auth(sandbox, api), clock)
@@ -841,7 +849,7 @@ class AuthContract:
 
     # TLS
 
-    def test_the_token_request_follows_the_environments_ca_bundle(
+    def test_the_token_request_uses_the_ca_bundle_of_the_environment(
         self, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         bundle = tmp_path / "ca.pem"
@@ -854,7 +862,7 @@ class AuthContract:
 
             assert self.driver.token(auth).value == "abc"
 
-    def test_a_certificate_that_cannot_be_verified_is_refused_at_once(self, authority: trustme.CA) -> None:
+    def test_a_certificate_that_cannot_be_verified_is_a_final_failure(self, authority: trustme.CA) -> None:
         with serving(server_context(authority)) as server:
             auth = self.driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token")
 
@@ -865,7 +873,7 @@ class AuthContract:
         assert server.log == []
 
     def trust(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have the library trust the CA in *bundle*, by its own variable in the environment."""
+        """Make the library trust the CA in *bundle*, with the library's own environment variable."""
         monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
         fresh_tls_contexts(monkeypatch)
 
@@ -892,13 +900,17 @@ class AuthContract:
             ({"unknown": 1}, TypeError),
         ],
     )
-    def test_bad_arguments_are_told_at_once(self, options: dict[str, Any], error: type[Exception]) -> None:
+    def test_bad_arguments_raise_when_the_auth_object_is_made(
+        self, options: dict[str, Any], error: type[Exception]
+    ) -> None:
         with pytest.raises(error) as caught:
             self.driver.adapter.DolbyAuth(**{**CLASSIC, **options})
 
         assert "canary" not in str(caught.value)
 
-    def test_without_credentials_the_environments_names_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_credentials_the_error_names_the_environment_variables(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for name in ("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET", "APP_KEY", "APP_SECRET"):
             monkeypatch.delenv(name, raising=False)
 
@@ -938,7 +950,7 @@ class AuthContract:
         assert sandbox.token_requests == 3
         assert self.driver.token(auth_of_sandbox).value == first.value
 
-    def test_no_token_travels_with_a_pickle(self, auth_of_sandbox: Any) -> None:
+    def test_a_pickle_contains_no_token(self, auth_of_sandbox: Any) -> None:
         token = self.driver.token(auth_of_sandbox)
 
         assert token.value.encode() not in pickle.dumps(auth_of_sandbox)
@@ -951,7 +963,7 @@ class AuthContract:
         assert (copy.copy(auth).extra, type(copy.deepcopy(auth))) == (1, subclass)
 
     def test_a_lent_client_sends_the_token_request(self, api: Server) -> None:
-        """And is shared by copies."""
+        """Copies of the auth object share the lent client."""
         log: list[Any] = []
         lent = self.driver.lend(lambda: (200, b'{"access_token":"abc"}'), log)
         auth = self.driver.adapter.DolbyAuth(**CLASSIC, allowed_hosts=[api.host], **lent)
@@ -1021,7 +1033,7 @@ class AuthContract:
     def test_an_error_in_a_credentials_callable_is_reported_with_its_place(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """In the log too, when a renewal fails."""
+        """If it fails a renewal, the log has the place too."""
         clock, vault = FakeClock(), [AppCredentials("k", "s")]
         lent = self.driver.lend(lambda: (200, b'{"access_token":"abc"}'), [])
         auth = on_clock(self.driver.adapter.DolbyAuth(credentials=vault.pop, **lent), clock)
@@ -1038,13 +1050,13 @@ class AuthContract:
         assert str(caught.value) in warned
         assert "Check the network" not in warned
 
-    def test_a_lent_client_makes_pickling_a_type_error(self) -> None:
+    def test_pickling_an_auth_object_with_a_lent_client_is_a_type_error(self) -> None:
         lent = self.driver.lend(lambda: (200, b"{}"), [])
 
         with pytest.raises(TypeError, match="can't be pickled"):
             pickle.dumps(self.driver.adapter.DolbyAuth(**CLASSIC, **lent))
 
-    def test_a_lent_client_of_another_kind_is_a_type_error(self) -> None:
+    def test_a_lent_client_of_the_wrong_type_is_a_type_error(self) -> None:
         [name] = self.driver.lend(lambda: (200, b"{}"), [])
 
         with pytest.raises(TypeError, match=f"{name} must be"):
@@ -1052,8 +1064,8 @@ class AuthContract:
 
     # The wrong library
 
-    def test_another_librarys_request_is_a_type_error_naming_the_right_import(self) -> None:
-        """httpx and httpx2 take any callable as auth, and requests calls whatever it gets."""
+    def test_a_request_of_another_library_is_a_type_error_that_names_the_right_import(self) -> None:
+        """httpx and httpx2 accept any callable as auth, and requests calls any object."""
         auth = self.driver.adapter.DolbyAuth(**CLASSIC)
         requests_of = {
             "requests": requests.Request("GET", "https://api.dolby.com/").prepare(),
@@ -1066,14 +1078,14 @@ class AuthContract:
             with pytest.raises(TypeError, match=f"from dolby_auth_plugin.{library} import DolbyAuth"):
                 auth(request)
 
-    def test_anything_else_is_a_type_error_too(self) -> None:
+    def test_calling_the_auth_object_with_anything_else_is_a_type_error(self) -> None:
         with pytest.raises(TypeError, match="can't be called with str"):
             self.driver.adapter.DolbyAuth(**CLASSIC)("https://api.dolby.com/")
 
     # Secrets
 
-    def test_a_rendering_of_our_frames_locals_shows_no_secret(self, sandbox: Sandbox) -> None:
-        """As `traceback` and error reporters make it, of a failure with a token at hand."""
+    def test_a_traceback_with_local_variables_shows_no_secret(self, sandbox: Sandbox) -> None:
+        """`traceback` and error reporters can show local variables. Here the failure comes while a token is present."""
         auth = self.auth(sandbox)
         token = self.driver.token(auth)
         sandbox.revoke_all()
@@ -1086,7 +1098,7 @@ class AuthContract:
         assert token.value not in shown
         assert sandbox.app_secret not in shown
 
-    def test_a_rendering_of_a_constructors_complaint_shows_no_secret(self) -> None:
+    def test_a_traceback_of_the_constructor_with_local_variables_shows_no_secret(self) -> None:
         for options in ({"app_secret": "canary\n"}, {"app_secret": "canary", "timeout": 0}, {"app_secret": b"canary"}):
             with pytest.raises((TypeError, ValueError)) as caught:
                 self.driver.adapter.DolbyAuth(**{**CLASSIC, **options})
@@ -1095,7 +1107,7 @@ class AuthContract:
             assert "__init__" in shown
             assert "canary" not in shown
 
-    def test_nothing_secret_is_logged_or_shown(
+    def test_logs_outputs_and_reprs_show_no_secret(
         self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
     ) -> None:
         with caplog.at_level(logging.DEBUG):

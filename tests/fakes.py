@@ -24,7 +24,7 @@ EPOCH = 1_700_000_000.0
 
 
 class FakeClock:
-    """The module `time` as far as the library uses it, standing still until told otherwise."""
+    """The functions of `time` that the package uses. The time stands still until a test moves it."""
 
     def __init__(self) -> None:
         self._monotonic = 1000.0
@@ -42,17 +42,17 @@ class FakeClock:
         self.advance(seconds)
 
     def advance(self, seconds: float) -> Literal[False]:
-        """Returns False, so that `or` can follow it where only an expression has room."""
+        """Return False, so that `or` can follow in an expression."""
         self._monotonic += seconds
         self._wall += seconds
         return False
 
     def step_wall(self, seconds: float) -> None:
-        """The wall clock is set, or the machine was suspended: the monotonic clock does not see it."""
+        """Move only the wall clock, as a suspended machine does."""
         self._wall += seconds
 
     def stall_wall(self, seconds: float) -> None:
-        """The monotonic clock goes on, the wall clock does not."""
+        """Move only the monotonic clock."""
         self._monotonic += seconds
 
     def now(self) -> Instant:
@@ -60,7 +60,7 @@ class FakeClock:
 
 
 class HastyClock:
-    """The module `time`, but its pauses are fifty times as short."""
+    """The module `time`, with pauses fifty times shorter."""
 
     monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
@@ -75,34 +75,34 @@ class HastyClock:
 
 class Gate:
     """
-    Credentials that are given only while it is open: closed, it holds a fetch at its beginning.
+    A credentials callable that returns only while it is open. While it is closed, it holds a fetch at its beginning.
 
     Attributes:
-        asked: Released once for each fetch that has come to it.
+        asked: Released once for each call.
     """
 
     def __init__(self, app_key: str, app_secret: str) -> None:
         self._credentials = AppCredentials(app_key, app_secret)
-        self._releaseded = threading.Event()
+        self._opened = threading.Event()
         self.asked = threading.Semaphore(0)
 
     def __call__(self) -> AppCredentials:
         self.asked.release()
-        assert self._releaseded.wait(30), "the gate was never opened"
+        assert self._opened.wait(30), "the gate was never opened"
         return self._credentials
 
     def open(self) -> None:
-        self._releaseded.set()
+        self._opened.set()
 
     def close(self) -> None:
-        self._releaseded.clear()
+        self._opened.clear()
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    """Until it holds."""
+    """Wait until *condition* holds."""
     until = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < until, "it never came to hold"
+        assert time.monotonic() < until, "the condition did not become true"
         time.sleep(0.001)
 
 
@@ -118,12 +118,12 @@ Outcome = TokenResponse | Failure | Exception | Callable[[], "Outcome"]
 
 class ScriptedSender:
     """
-    Answers in the script's order; when that is used up, with tokens `token-1`, `token-2` and so on.
+    Answers in the order of the script. After its end, answers with tokens: `token-1`, `token-2` and so on, by the number of the request.
 
     Attributes:
-        log: The token requests, with the seconds each was allowed.
+        log: The token requests, each with the seconds that it was allowed.
         life: `expires_in` of the tokens.
-        scope: Their `scope`, None for none.
+        scope: Their `scope`, or None to leave it out.
     """
 
     def __init__(self, *script: Outcome, life: int = 1800, scope: str | None = None) -> None:
@@ -140,7 +140,7 @@ class ScriptedSender:
         serial = len(self.log)
         outcome: Outcome | None = self.script.pop(0) if self.script else None
         self.arrived.release()
-        assert self._released.wait(10), "a held answer was never let go"
+        assert self._released.wait(10), "a held answer was never released"
         while callable(outcome):
             outcome = outcome()
         if isinstance(outcome, Exception):
@@ -153,16 +153,16 @@ class ScriptedSender:
         return answer(**members)
 
     def close(self) -> None:
-        """Answers wait from now on."""
+        """Hold answers from now on."""
         self._released.clear()
 
     def open(self) -> None:
-        """Answers wait no longer."""
+        """Release the held answers, and hold no more."""
         self._released.set()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Answers wait until the end of the block."""
+        """Hold answers until the end of the block."""
         self.close()
         try:
             yield
@@ -183,7 +183,7 @@ def make_source(
     timeout: float = 30.0,
     chance: float = 0.0,
 ) -> TokenSource:
-    """A source on a fake clock. With *chance* 0 a token of 1,800 s is renewed from 1,500 s on."""
+    """A source on a fake clock. With *chance* 0, the renewal of a token of 1,800 s opens at 1,500 s."""
     fetcher = Fetcher(
         TokenEndpoint(TOKEN_URL, scope, 1800, "host/1.0"),
         credentials or AppCredentials(KEY, SECRET),
@@ -196,16 +196,16 @@ def make_source(
 
 
 def wait_for_fetches() -> None:
-    """Until no fetch is under way in this process."""
+    """Wait until no fetch runs in this process."""
     for thread in threading.enumerate():
-        # One whose `start` was interrupted at its beginning is listed for ever, and never alive.
+        # A thread whose `start` was interrupted early stays in this list, and is never alive.
         if thread.name == "dolby-auth-token" and thread.is_alive():
             thread.join(10)
             assert not thread.is_alive()
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """What *work* returned or raised in each of *count* threads that start together."""
+    """Run *work* in *count* threads that start together, and return the results or exceptions."""
     results: list[Any] = [None] * count
     barrier = threading.Barrier(count)
 

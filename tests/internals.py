@@ -1,7 +1,7 @@
 """
-The one place where tests reach behind the package's public names.
+The only module of the tests that uses private names of the package.
 
-After a rename inside the package, this module changes and the tests stay.
+After a rename in the package, only this module changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dolby_auth_plugin._httpx import sender as httpx_sender
 from dolby_auth_plugin._requests import connections
 
 if TYPE_CHECKING:
-    # Scripts import this module in processes of their own. These two would triple the time that they start in.
+    # Scripts import this module in separate processes. These two imports would triple their start time.
     import pytest
 
     from dolby_auth_plugin.sandbox import Sandbox
@@ -35,17 +35,17 @@ def source_of(auth: Any) -> TokenSource:
 
 
 def give_source(auth: Any, source: TokenSource) -> None:
-    """Have *auth* use *source*."""
+    """Make *auth* use *source*."""
     auth._source = source
 
 
 def fetcher_of(source: TokenSource) -> Any:
-    """How *source* asks for tokens."""
+    """The fetcher of *source*."""
     return source._fetcher
 
 
 def rebuild(auth: Any, *, send: Sender | None = None, clock: Any = None) -> Any:
-    """*auth* with a source that has obtained nothing, another sender or clock, and no chance in renewals."""
+    """*auth* with a new source: another sender or clock, no token, and renewals without chance."""
     source = source_of(auth)
     old = source._fetcher
     options = {} if clock is None else {"clock": clock}
@@ -55,12 +55,12 @@ def rebuild(auth: Any, *, send: Sender | None = None, clock: Any = None) -> Any:
 
 
 def send_with(auth: Any, send: Any) -> None:
-    """Have *send* answer the token requests of *auth*."""
+    """Make *send* answer the token requests of *auth*."""
     source_of(auth)._fetcher.send = send
 
 
 def sender_of(auth: Any) -> Any:
-    """What sends the token requests of *auth*."""
+    """The sender of *auth*."""
     return source_of(auth)._fetcher.send
 
 
@@ -70,19 +70,19 @@ def set_timeout(auth: Any, seconds: float) -> None:
 
 
 def keep_token(auth: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every further fetch of *auth* find that the token stays, as a shared cache can tell."""
+    """Make every further fetch of *auth* end with the present token, as a shared cache could."""
     source = source_of(auth)
     monkeypatch.setattr(Fetcher, "obtain", lambda *_: source._state.token)
 
 
 def waiting(source: TokenSource) -> int:
-    """How many callers wait for the fetch that is under way."""
+    """The number of callers that wait for the fetch that runs."""
     fetch = source._state.fetch
     return 0 if fetch is None else len(fetch.waiters)
 
 
 def is_fetching(source: TokenSource) -> bool:
-    """Whether a fetch is under way."""
+    """Whether a fetch runs."""
     return source._state.fetch is not None
 
 
@@ -103,7 +103,7 @@ def present_token(source: TokenSource) -> AccessToken:
 
 
 def set_token(source: TokenSource, token: AccessToken | None) -> None:
-    """Put *token* in place of the present one."""
+    """Replace the present token by *token*."""
     source._state.token = token
 
 
@@ -113,7 +113,7 @@ def refuse(source: TokenSource, token: AccessToken, host: str) -> bool:
 
 
 def begin_fetch(auth: Any) -> Any:
-    """Begin a fetch; returns what its caller would wait for."""
+    """Begin a fetch, and return the first step of its caller."""
     return next(source_of(auth).steps(None, None))
 
 
@@ -134,7 +134,7 @@ def library_of(auth: Any) -> Any:
 
 
 def parts_of(auth: Any) -> list[Any]:
-    """All objects of ours that an auth object is made of."""
+    """All objects of the package that an auth object consists of."""
     source = source_of(auth)
     fetcher = source._fetcher
     return [
@@ -153,23 +153,23 @@ def parts_of(auth: Any) -> list[Any]:
 
 
 def forget_tls_contexts() -> None:
-    """Have each adapter load its CA bundle again."""
+    """Make each adapter load its CA bundle again."""
     httpx_sender.tls_context.cache_clear()
     connections.tls_context.cache_clear()
 
 
 def fresh_tls_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For one test, keep the TLS contexts of httpx and httpx2 apart from those of all others."""
+    """For one test, give httpx and httpx2 a separate cache of TLS contexts."""
     monkeypatch.setattr(httpx_sender, "tls_context", functools.lru_cache(httpx_sender.tls_context.__wrapped__))
 
 
 def httpx_tls_context(create: Any) -> Any:
-    """The TLS context of the process for an httpx library."""
+    """The TLS context of this process for the library of *create*."""
     return httpx_sender.tls_context(create)
 
 
 def set_sandbox_clock(sandbox: Sandbox, clock: Callable[[], float]) -> None:
-    """Have the sandbox count the life of its tokens by *clock*."""
+    """Make the sandbox use *clock* for the life of its tokens."""
     sandbox._state.clock = clock
 
 
@@ -179,7 +179,7 @@ def store_file(sandbox: Sandbox, path: str, content: bytes) -> None:
 
 
 def count_leak(sandbox: Sandbox) -> None:
-    """Have the sandbox report a token at its storage."""
+    """Make the sandbox report that its storage got a token."""
     sandbox._state.count("storage_leaks")
 
 
@@ -202,12 +202,12 @@ def starter_is_here(source: TokenSource) -> bool:
 
 
 def run_fork_hook() -> None:
-    """What a forked child runs first."""
+    """Run the fork hook that a forked child runs first."""
     forks._reset_all()
 
 
-def forks_are_told_to(source: TokenSource) -> bool:
-    """Whether the fork hook looks after *source*."""
+def is_reset_after_fork(source: TokenSource) -> bool:
+    """Whether a forked child resets *source*."""
     return source in forks._resettable
 
 

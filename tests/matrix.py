@@ -1,4 +1,4 @@
-"""The frame of a matrix: cases times drivers, each with a caller, an API and a token endpoint of its own."""
+"""Runs cases with several drivers, each with its own caller, API and token endpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .fakes import FakeClock
 from .internals import fetcher_of, source_of
 from .servers import Received, Reply, Server, serving
 
-# Each library, each manner and each event loop once. The contract has the other combinations.
+# Each library, sync and async, and each event loop once. The contract has the other combinations.
 REQUESTS, HTTPX, HTTPX2 = RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")
 ASYNCIO, TRIO = AsyncHttpxDriver("httpx", "asyncio"), AsyncHttpxDriver("httpx2", "trio")
 SYNC: list[Driver] = [REQUESTS, HTTPX, HTTPX2]
@@ -31,12 +31,12 @@ def label(driver: Driver) -> str:
 
 
 def each(drivers: Iterable[Driver]) -> pytest.MarkDecorator:
-    """Run a test for each of *drivers*; its `scene` has that driver."""
+    """Run a test for each of *drivers*. Its `scene` has that driver."""
     return pytest.mark.parametrize("driver", drivers, ids=label)
 
 
 def matrix(argument: str, *rows: tuple[Iterable[Driver], Iterable[tuple[str, Any]]]) -> pytest.MarkDecorator:
-    """Run a test for all pairs in *rows* of drivers and named cases; *argument* gets the case."""
+    """Run a test for all pairs of drivers and named cases in *rows*. *argument* gets the case."""
     params = [
         pytest.param(driver, case, id=f"{label(driver)}-{name}")
         for drivers, cases in rows
@@ -55,7 +55,7 @@ def serial_tokens() -> Callable[[Received], Reply]:
 @dataclass
 class Scene:
     """
-    A caller of the API, the servers that it meets, and a clock that only tests and pauses move.
+    A caller of the API, the servers that it calls, and a clock that only tests and pauses move.
 
     The auth object is made when it is first used: change *options*, *token_url* and *in_real_time* before that.
     """
@@ -90,17 +90,17 @@ class Scene:
         library = self.driver.library
         if self.driver.name == "requests":
             return {"session": self.stack.enter_context(library.Session())}
-        # Making a context that verifies takes longer than most tests.
+        # A TLS context that verifies takes longer to make than most tests.
         return {"client": self.stack.enter_context(library.Client(verify=False, follow_redirects=True))}
 
     def hurry(self, seconds_a_try: float) -> None:
-        """Allow each try so many seconds, where the source allows it 10 s."""
+        """Allow each try *seconds_a_try*, instead of the 10 s of the source."""
         fetcher = fetcher_of(source_of(self.auth))
         send = fetcher.send
         fetcher.send = lambda request, seconds: send(request, seconds / 10 * seconds_a_try)
 
     def as_told(self, *history: int) -> list[int]:
-        """*history* as the library tells it. After a redirect, requests leaves the 401 out."""
+        """*history* as the library reports it. After a redirect, requests leaves the 401 out."""
         return [status for status in history if self.driver is not REQUESTS or status != 401]
 
     def tokens_sent(self) -> list[str | None]:
@@ -135,7 +135,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def driver() -> Driver:
-    """The driver of tests in which it does not matter."""
+    """The driver of tests for which any driver will do."""
     return REQUESTS
 
 

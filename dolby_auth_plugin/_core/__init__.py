@@ -1,1 +1,1 @@
-"""What every adapter shares. Nothing in this folder imports an HTTP library."""
+"""The code that all adapters share. Nothing in this folder imports an HTTP library."""

@@ -1,5 +1,5 @@
 """
-The part that all adapters share: one configuration, one token source, one host policy. No HTTP library in here.
+The part that all adapters share: one configuration, one token source, one host policy. It imports no HTTP library.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .hosts import KnownOrigins, policy_for
 from .scope import unknown
 from .source import TokenSource
 
-# The libraries that have an adapter, in the module of the same name.
+# The libraries that have an adapter. Its module has the same name.
 _ADAPTERS = frozenset({"requests", "httpx", "httpx2"})
 
 
@@ -25,7 +25,7 @@ class BaseAuth:
     """
     The base of every `DolbyAuth`.
 
-    A token is shared per object: copies and unpickled objects have the same configuration, and obtain a token of their own.
+    All users of one object share its token. Copies and unpickled objects have the same configuration, and obtain their own token.
     """
 
     # An adapter sets these. `_lent` is the parameter and the type of the session or client that the user may lend, `_sender` sends
@@ -76,14 +76,14 @@ class BaseAuth:
         """
         Forget the token and any remembered failure.
 
-        A token request that runs serves the callers that wait for it already. Its token is not kept.
+        A fetch that runs serves the callers that wait for it already. Its token is not kept.
         """
         self._source.invalidate()
 
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))
-        fresh = {"_source": self._source.without_token(), "_origins": KnownOrigins(self._origins.policy)}
-        clone.__setstate__({**self.__getstate__(), **fresh})
+        own = {"_source": self._source.without_token(), "_origins": KnownOrigins(self._origins.policy)}
+        clone.__setstate__({**self.__getstate__(), **own})
         return clone
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """
 App key and app secret: the client id and client secret of RFC 6749.
 
-No rendering of this package's frames may show the secret (`traceback.TracebackException` with `capture_locals`). So a function
-that may hold a bad secret returns its complaint and does not raise it.
+A traceback that shows local variables (`traceback.TracebackException` with `capture_locals`) must not show the secret. So a
+function that may hold a bad secret returns its complaint and does not raise it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def choose(
     """
     The credentials that the arguments of an auth object give, or the complaint to raise.
 
-    A missing argument is read from the environment, now and never again. Without arguments, names of different pairs are never
+    A missing argument is read from the environment, now and never again. If both are missing, names of different pairs are never
     combined.
     """
     if credentials is not None:
@@ -125,7 +125,7 @@ def _names(which: int) -> str:
 def _complaint(what: str, value: str, *, shown: bool = False) -> Exception | None:
     if not isinstance(value, str):
         return TypeError(f"the {what} must be a str, got {type(value).__name__}")
-    # Show no more than the key: people paste `key:secret`, or both in two lines.
+    # Show the key only: people paste `key:secret`, or both in two lines.
     given = f", got {_KEY_LIKE.match(value)[0]!r} and more" if shown else ""  # type: ignore[index] # it always matches
     if not value:
         return ValueError(f"the {what} is empty")

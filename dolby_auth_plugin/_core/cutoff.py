@@ -1,8 +1,8 @@
 """
 Ends a token request at its deadline.
 
-The timeouts of the HTTP libraries bound each read. While a header arrives byte by byte, no library looks at a clock. Such a server
-must not hold the fetch's thread. So its connection is shut down at the deadline.
+The timeouts of the HTTP libraries bound each read. While a header arrives byte by byte, no library limits the total time. Such a
+server must not occupy the fetch's thread. So its connection is shut down at the deadline.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-# After the deadline: seconds between two looks for connections that were still being made.
+# After the deadline: seconds between two checks for connections that were still being made.
 _INTERVAL = 0.05
 
 
 class Cutoff:
     """
-    Shuts down the watched connections after so many seconds. A thread that reads from one gets an error.
+    Shuts down the watched connections after *seconds*. A thread that reads from one gets an error.
 
     Attributes:
         passed: Whether the deadline passed before the `with` block ended.
@@ -38,12 +38,12 @@ class Cutoff:
         """
         Watch the connection whose socket *find* returns.
 
-        It is a function because the connection may not exist yet, and because TLS puts another socket in its place.
+        It is a function because the connection may not exist yet, and because TLS replaces its socket.
         """
         self._sockets.append(find)
 
     def __enter__(self) -> Self:
-        # Where no thread can be started, the timeouts of the libraries must do.
+        # If no thread can be started, only the timeouts of the libraries are left.
         with suppress(RuntimeError):
             self._thread.start()
         return self
@@ -61,7 +61,7 @@ class Cutoff:
             self.passed = True
             for find in tuple(self._sockets):
                 _shut(find())
-            # Look again: a connection that is made just now would escape.
+            # Check again: a connection that was being made at the deadline would be missed.
             wait = _INTERVAL
 
 

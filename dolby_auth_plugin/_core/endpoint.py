@@ -1,7 +1,7 @@
 """
 The wire format of the token endpoint: what to send, and what an answer means.
 
-Nothing here does I/O, and no answer of a server makes it raise: an answer is an `AccessToken` or a `Failure`.
+Nothing here does I/O. No answer raises an exception here: it becomes an `AccessToken` or a `Failure`.
 RFC 6749 §4.4 (client credentials grant), RFC 7617 (Basic), RFC 6750 (Bearer). A comment marks where Dolby.io differs.
 """
 
@@ -34,7 +34,7 @@ DEFAULT_EXPIRES_IN = 1800
 # Bytes of an answer after decoding. A real one has about 2 KiB.
 MAX_BODY = 1 << 20
 
-# Digits of a life that is given as text. A longer text is an attack on the parser.
+# Digits of a lifetime that is given as text. Parsing a longer text could take very long.
 _MAX_DIGITS = 20
 
 # RFC 6750 §2.1. `\Z`, because `$` also matches before a final newline, which would start another header.
@@ -67,8 +67,8 @@ class TokenResponse:
 
     Args:
         status_code: The HTTP status.
-        retry_after: The `Retry-After` header, unread, or None.
-        body: Decoded, and cut off somewhere after `MAX_BODY`.
+        retry_after: The `Retry-After` header as it was sent, or None.
+        body: Decoded. A body longer than `MAX_BODY` may be cut off after that.
     """
 
     __slots__ = ("body", "retry_after", "status_code")
@@ -134,7 +134,7 @@ class TokenEndpoint:
         """
         The meaning of the answer to a request with *credentials*, sent at *asked_at*.
 
-        Any 2xx whose body is a JSON object counts, whatever its content type. *chance* draws the place of the token's renewal.
+        Any 2xx whose body is a JSON object is read, whatever its content type. *chance* decides when the token's renewal opens.
         """
         if not 200 <= response.status_code < 300:
             return self._refusal(response, credentials, asked_at)
@@ -155,7 +155,7 @@ class TokenEndpoint:
         return AccessToken.issued(answer["access_token"], _granted(answer.get("scope")), life, asked_at, chance())
 
     def _life(self, given: object) -> int | None:
-        """Whole seconds. An answer without a life gets the one that was asked for; None stands for nonsense."""
+        """Whole seconds. An answer without a lifetime gets the one that was asked for. None: the value is invalid."""
         if given is None:
             return self.expires_in
         if isinstance(given, str):
@@ -249,7 +249,7 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
         # child waiting for it for ever.
         answer = json.loads(body.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError):
-        # ValueError also stands for bytes that are not UTF-8, and for integers of thousands of digits.
+        # Bytes that are not UTF-8, and integers of thousands of digits, raise ValueError too.
         return None
     return answer if isinstance(answer, dict) else None
 

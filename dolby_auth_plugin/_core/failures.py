@@ -1,8 +1,8 @@
 """
-Failures to get any answer, in words. No I/O.
+The failures that are not in an answer of the token endpoint, in words. No I/O.
 
-The words come from the operating system, from OpenSSL, or from here. An exception's own text is never shown: it may quote a
-proxy's URL with its password, or hold a secret.
+The words come from the operating system, from OpenSSL, or from here. An exception's message is never shown: it may quote a
+proxy's URL with its password, or hold a secret. The `strerror` of an OSError is shown where no answer came.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def no_answer(error: BaseException, *, retryable: bool) -> Failure:
     """
     The failure of a token request to which no answer came.
 
-    A certificate that can't be verified is final, whatever *retryable* says: another try meets the same certificate, and is one
-    more chance for an attacker in between.
+    A certificate that can't be verified is final, whatever *retryable* says: another try meets the same certificate, and gives
+    an attacker on the network another chance.
     """
     refused_certificate, words = _system_words(error)
     if words is None:
@@ -52,8 +52,8 @@ def is_network_error(error: BaseException, *packages: str) -> bool:
 
     A mock's own exception class may derive from a connection error. It belongs to no HTTP library, and nothing caused it.
     """
-    is_librarys = type(error).__module__.partition(".")[0] in packages
-    return is_librarys or error.__cause__ is not None or error.__context__ is not None
+    from_library = type(error).__module__.partition(".")[0] in packages
+    return from_library or error.__cause__ is not None or error.__context__ is not None
 
 
 def code_error(error: BaseException, what: str, reason: str = "") -> Failure:
@@ -119,11 +119,11 @@ def _system_words(error: BaseException) -> tuple[bool, str | None]:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return True, f"certificate not accepted: {_attribute(cause, 'verify_message')}"
-        told = _attribute(cause, "strerror") if isinstance(cause, OSError) else None
+        strerror = _attribute(cause, "strerror") if isinstance(cause, OSError) else None
         if isinstance(cause, TimeoutError):
             words = "timed out"
-        elif isinstance(told, str) and told:
-            words = told
+        elif isinstance(strerror, str) and strerror:
+            words = strerror
     return False, words
 
 

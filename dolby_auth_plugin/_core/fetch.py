@@ -17,14 +17,14 @@ from .errors import Failure
 from .failures import code_error, expired_on_arrival, no_answer, out_of_time
 from .token import AccessToken, Clock, Instant
 
-# Sends one token request within about so many seconds. A Failure means that no answer came.
+# Sends one token request, and takes at most about the given seconds. A Failure means that no answer came.
 Sender: TypeAlias = Callable[[TokenRequest, float], TokenResponse | Failure]
 
 # Token requests of one fetch, and the share of the timeout that each may take: one silent server must leave time for more tries.
 _TRIES, _TRY_SHARE = 4, 1 / 3
 
 # Seconds before the second try. The pause doubles for each further try, and chance shortens it to as little as half, so that
-# many processes don't come back together.
+# many processes don't retry at the same moment.
 _FIRST_PAUSE = 0.5
 
 
@@ -34,11 +34,11 @@ class Fetcher:
 
     Args:
         endpoint: What to send, and how to read the answer.
-        credentials: The app key and secret, or a callable that is asked for them before each token request.
+        credentials: The app key and secret, or a callable that is asked for them once per fetch.
         send: The sender of the HTTP library.
         timeout: Seconds for a whole fetch, and so the most that a caller waits.
         clock: The module `time`, or a stand-in.
-        chance: Gives a random number from 0 to 1.
+        chance: Returns a random number from 0 to 1.
     """
 
     __slots__ = ("chance", "clock", "credentials", "endpoint", "send", "timeout")
@@ -64,7 +64,7 @@ class Fetcher:
         return Fetcher, (self.endpoint, self.credentials, self.send, self.timeout)
 
     def ask_credentials(self) -> AppCredentials | Failure:
-        """The credentials for the next token request."""
+        """The credentials for one fetch."""
         if isinstance(self.credentials, AppCredentials):
             return self.credentials
         try:
@@ -108,7 +108,7 @@ class Fetcher:
             # A transport of the user's may raise Python's own network errors.
             return no_answer(error, retryable=False)
         except Exception as error:  # noqa: BLE001 - hooks of a lent client may raise anything
-            # Every fetch needs an outcome: one without would start again at once, for each caller.
+            # Every fetch needs an outcome. Without one, each caller would start it again at once.
             return code_error(error, "The code that sends the token request")
         if isinstance(outcome, AccessToken) and not outcome.is_good(Instant.now(self.clock)):
             # The machine was suspended meanwhile, or the token lives shorter than the answer takes.

@@ -1,5 +1,5 @@
 """
-What a fork must not interrupt, and what a forked child resets.
+Work that a fork must not interrupt, and state that a forked child resets.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ unforkable = threading.RLock()
 
 
 class Resettable(Protocol):
-    """What has state that belongs to threads of the parent."""
+    """An object with state that belongs to threads of the parent."""
 
     def reset_after_fork(self) -> None: ...
 
 
-# `os.register_at_fork` keeps for ever what it is given. So it gets one function, and this set lets go of what is unused.
+# `os.register_at_fork` keeps its functions for ever. So it gets one function for all objects, and this set drops unused objects.
 _resettable: weakref.WeakSet[Resettable] = weakref.WeakSet()
 
 

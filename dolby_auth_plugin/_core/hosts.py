@@ -34,10 +34,10 @@ _OPENED_AS = {"wss": "https", "ws": "http"}
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 
-# Characters of a host name (RFC 1035 §2.3.4). No resolver takes more, and nothing longer is remembered.
+# Characters of a host name (RFC 1035 §2.3.4). No resolver accepts more, and nothing longer is remembered.
 _MAX_HOST = 253
 
-# Host and port of the token endpoint. The libraries refuse other texts that `urlsplit` accepts, or each reads them in its own way.
+# Host and port of the token endpoint. `urlsplit` accepts more. The libraries reject the rest, or each reads it differently.
 _NETLOC = re.compile(rf"(?:{_NAME.pattern}|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECASE)
 
 # Characters of a URL. Servers, and httpx, refuse more.
@@ -113,8 +113,8 @@ class HostPolicy:
 
     def is_token_path(self, target: str) -> bool:
         """Whether *target*, a whole URL or the text on a request line, has the path of the token endpoint."""
-        # Cheap, and never wrong about a no: a path can equal the token endpoint's only if it shows its last word, or has
-        # characters that stand for others, or that are dropped.
+        # A cheap check first. A path can equal that of the token endpoint only if it contains its last segment, or characters that
+        # are decoded or dropped below.
         if self._token_word not in target and "%" not in target and target.isprintable():
             return False
         target = re.sub(r"[\t\r\n]", "", target)
@@ -123,14 +123,14 @@ class HostPolicy:
         return _comparable_path(path) == self._token_path
 
 
-# Auth objects with the same arguments share one policy: it is the largest part of their memory. The entry goes with the last of
-# them, so a long list is not kept.
+# Auth objects with the same arguments share one policy: it is the largest part of their memory. The entry disappears with the
+# last of them, so a long list of hosts is not kept.
 _policies: weakref.WeakValueDictionary[tuple[tuple[str, ...] | str, str], HostPolicy] = weakref.WeakValueDictionary()
 
 
 def policy_for(allowed_hosts: Iterable[str], token_url: str) -> HostPolicy:
     """
-    The policy for these arguments, shared by all auth objects that have the same.
+    The policy for these arguments, shared by all auth objects that have the same arguments.
 
     Raises:
         ValueError, TypeError: As `HostPolicy` does.
@@ -148,13 +148,13 @@ def policy_for(allowed_hosts: Iterable[str], token_url: str) -> HostPolicy:
 
 class KnownOrigins:
     """
-    The answers of a policy for one auth object, remembered per origin. A request to a known origin pays one look-up.
+    The answers of a policy for one auth object, remembered per origin. A request to a known origin costs one look-up.
 
     It also keeps the log short: an origin that gets no token is reported once. And a log handler that sends requests of its own
     through the same auth object does not cause a record for each of its requests.
     """
 
-    # Origins remembered: a crawler meets any number of them.
+    # Origins remembered. A limit, because a crawler may visit any number of them.
     LIMIT = 64
 
     __slots__ = ("_answers", "policy")
@@ -193,7 +193,7 @@ class KnownOrigins:
         return answer
 
     def __reduce__(self) -> tuple[type[KnownOrigins], tuple[HostPolicy]]:
-        # The origins that were met are not part of the configuration.
+        # The remembered origins are not part of the configuration.
         return KnownOrigins, (self.policy,)
 
 

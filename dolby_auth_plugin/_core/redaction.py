@@ -1,8 +1,8 @@
 """
 The error texts of the token endpoint, without the app secret. No I/O.
 
-A server may echo the request in its error text, in any encoding. So the text is searched for the secret in the forms that URLs,
-forms, HTML, JSON and Python give it.
+A server may repeat the request in its error text, in one of many encodings. So the text is searched for the secret in the forms
+that URLs, HTML forms, HTML, JSON and Python give it.
 """
 
 from __future__ import annotations

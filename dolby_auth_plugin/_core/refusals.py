@@ -1,9 +1,9 @@
 """
-How often refused tokens may be replaced. Pure: the caller passes the time.
+How often refused tokens may be replaced. Pure: the caller supplies the time.
 
 A revoked token must be replaced at once. An API that refuses every token must not cost a token request per call. Both look
-the same from here, a 401, so each auth object has one allowance. Nothing is given back: an API that answers 401, 200, 401,
-200 would otherwise cost one token request per 401.
+the same from here, a 401, so each auth object has one allowance. A success does not refill it: an API that answers 401, 200,
+401, 200 would otherwise cost one token request per 401.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Allowance:
     """
     Four replacements in a row, and one more every 20 seconds.
 
-    With the first token that is at most 8 token requests in the first minute, and 3 in each later one.
+    While every token is refused, that is at most 8 tokens in the first minute, the first one included, and 3 in each later minute.
     """
 
     __slots__ = ("_full_at",)

@@ -79,14 +79,14 @@ def missing(asked: Iterable[str], granted: frozenset[str]) -> list[str]:
     return [
         scope
         for scope in asked
-        if scope not in granted and not _wildcards_over(scope) & granted and not _is_met_in_part(scope, granted)
+        if scope not in granted and not _wildcards_over(scope) & granted and not _is_granted_in_part(scope, granted)
     ]
 
 
 def _wildcards_over(scope: str) -> set[str]:
-    # A set look-up instead of a search: an answer has room for hundreds of thousands of scopes.
+    # A set look-up instead of a search: an answer may name hundreds of thousands of scopes.
     return {f"{scope[:end]}:*" for end, char in enumerate(scope) if char == ":"}
 
 
-def _is_met_in_part(scope: str, granted: frozenset[str]) -> bool:
+def _is_granted_in_part(scope: str, granted: frozenset[str]) -> bool:
     return scope.endswith(":*") and any(other.startswith(scope[:-1]) for other in granted)

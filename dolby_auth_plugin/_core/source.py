@@ -1,9 +1,9 @@
 """
 Runs the token's state: hands out the token, starts fetches, waits for them.
 
-`TokenSource` has the only lock. A fetch runs in a thread of its own, and threads and tasks all wait for that fetch. So there
-is one way for all callers, and no caller's death can hurt a fetch. With the lock held, nothing here waits, sends, logs, warns
-or starts a thread.
+`TokenSource` has the only lock. A fetch runs in a thread of its own, and all threads and tasks wait for that fetch. So all
+callers take the same path, and a caller that is cancelled or ends cannot stop a fetch. While the lock is held, nothing here
+waits, sends, logs, warns or starts a thread.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class TokenSource:
     # Called by the adapters
 
     def ready(self) -> AccessToken | None:
-        """The token, if it is fresh and no decision is needed: without a lock, for every request."""
+        """The token, if it is fresh and no decision is needed. Called for every request, so it takes no lock."""
         token, renew_monotonic, renew_wall = self._state.ready
         # Python calls a local faster than a slot.
         monotonic, wall = self._monotonic, self._wall
@@ -230,12 +230,12 @@ class TokenSource:
             fetch.runner = thread.ident
         except RuntimeError as error:
             if thread.ident is not None or thread in threading.enumerate():
-                # The thread runs: a KeyboardInterrupt ended the wait for its first sign of life, and Python turned it into this.
+                # The thread runs. A KeyboardInterrupt ended `Thread.start` too early, and Python turned it into a RuntimeError.
                 raise (error.__context__ or error) from None
             self._run_without_thread(fetch)
 
     def _run_without_thread(self, fetch: Fetch) -> None:
-        """No thread can be started: the interpreter shuts down, or a limit is reached. The caller fetches, a renewal waits."""
+        """No thread can be started: at shutdown, or at a limit. The caller fetches itself, or the renewal is postponed."""
         if not fetch.is_renewal:
             self._run(fetch, in_caller=True)
             return
@@ -245,9 +245,9 @@ class TokenSource:
 
     def _give_up(self, fetch: Fetch | None) -> None:
         """
-        End a fetch that this thread was to start or run, and did not.
+        End a fetch that this thread should have started or run, and did not.
 
-        After a KeyboardInterrupt here, nobody must wait for it. If its thread starts after all, it finds the fetch ended.
+        After a KeyboardInterrupt, no caller may wait for this fetch. A thread of it that starts later does nothing.
         """
         if fetch is None or fetch.runner != threading.get_ident():
             return
@@ -305,8 +305,8 @@ class TokenSource:
 
 
 def _wake(fetch: Fetch) -> None:
-    """Wake all callers that wait for *fetch*. A second time does no harm."""
-    # A copy of a dict is made in one step, even while other threads change it.
+    """Wake all callers that wait for *fetch*. It may be called twice."""
+    # `dict.copy` is atomic, even while other threads change the dict.
     for wake in fetch.waiters.copy():
         wake()
 

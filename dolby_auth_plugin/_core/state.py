@@ -1,8 +1,8 @@
 """
 Decides what a caller gets, and when a token is fetched.
 
-`TokenState` is pure: no lock, thread, clock, log, warning or I/O is in this module. `TokenSource` holds the lock, passes the
-time, and runs the fetches that the state begins. So a test can walk through every order of events.
+`TokenState` is pure: no lock, thread, clock, log, warning or I/O is in this module. `TokenSource` holds the lock, supplies the
+time, and runs the fetches that the state begins. So a test can try every order of events.
 
 The life of a token, on two clocks:
 
@@ -31,7 +31,7 @@ from .token import AccessToken, Instant
 # the second number.
 FAILURE_MEMORY, FAILURE_MEMORY_MAX = 3.0, 10.0
 
-# The pause after a failed renewal starts with the failure's own memory, and doubles at most so many times.
+# The pause after a failed renewal starts with the failure's own memory, and doubles at most this many times.
 _PAUSE_DOUBLINGS = 4
 
 _NO_HOSTS: frozenset[str] = frozenset()
@@ -49,7 +49,7 @@ class Fetch:
     woken. So no caller misses it.
 
     Attributes:
-        deadline: The monotonic time at which callers give it up.
+        deadline: The monotonic time at which callers stop waiting for it.
         is_renewal: It replaces a token that is still good, so no caller waited for it when it began.
         is_discarded: `invalidate` was called: its callers get the outcome, and nothing of it is kept.
         credentials: The credentials it uses, once known.
@@ -68,14 +68,14 @@ class Fetch:
         self.credentials: AppCredentials | None = None
         self.ended = False
         self.outcome: AccessToken | Failure | None = None
-        # A dict removes one of ten thousand waiters at once.
+        # A dict, because a list would be searched for each waiter that leaves, among ten thousand.
         self.waiters: dict[Callable[[], None], None] = {}
         self.runner: int | None = None
 
 
 class TokenState:
     """
-    All that an auth object knows of its token. Its user holds a lock around every method.
+    Everything that an auth object knows about its token. The caller of a method holds a lock.
 
     Args:
         scope: The scopes asked for.
@@ -107,7 +107,7 @@ class TokenState:
         self._timeout = timeout
         self._asks_credentials = asks_credentials
         self.token: AccessToken | None = None
-        # The token while it can be handed out without a decision: no host refused it, and no warning waits.
+        # The token while it can be handed out without a decision: no host refused it, and no warning is due.
         self.ready = _NOTHING_READY
         # The fetch that runs, or that a caller is about to start. There is never a second one.
         self.fetch: Fetch | None = None
@@ -177,14 +177,14 @@ class TokenState:
             return None
         if isinstance(joined.outcome, Failure):
             return joined.outcome
-        # Otherwise the token is the present one, or newer news has come: decide anew.
+        # Otherwise this token is the present one, or something has changed since: decide again.
         return joined.outcome if joined.is_discarded and joined.outcome.is_good(now) else None
 
     def _begin(self, now: Instant, *, is_renewal: bool) -> Fetch:
         self.fetch = Fetch(now.monotonic + self._timeout, is_renewal=is_renewal)
         return self.fetch
 
-    # A fetch goes on, and ends
+    # A fetch runs, and ends
 
     def use_credentials(self, fetch: Fetch, credentials: AppCredentials, now: Instant) -> Failure | None:
         """
@@ -204,7 +204,7 @@ class TokenState:
         Record how *fetch* ended. The caller then wakes the waiters.
 
         Args:
-            fetch: If it has ended already, an overdue fetch, the outcome is dropped.
+            fetch: If it has ended already because it was overdue, the outcome is dropped.
             outcome: A new token; the present token, if it stays; a failure; None if the fetch was given up.
             now: The present time.
         """
@@ -227,8 +227,8 @@ class TokenState:
         """
         End the fetch whose deadline has passed, and return it. A token that still arrives is dropped.
 
-        Callers that waited for a renewal ask again: it may have slept in a frozen process, and failed nobody. All callers of
-        another fetch get the same failure.
+        Callers that waited for a renewal ask again: the renewal may have slept in a frozen process, which is not a failure. All
+        callers of another fetch get the same failure.
         """
         fetch = self.fetch
         if fetch is None or now.monotonic < fetch.deadline:
@@ -246,10 +246,10 @@ class TokenState:
         self._failed_renewals += 1
 
     def forget_fetch(self) -> None:
-        """No fetch runs: it has ended, or this is a forked child, which has no thread of it."""
+        """No fetch runs: it has ended, or this is a forked child, where its thread does not exist."""
         self.fetch = None
         if not self._is_charged:
-            # The allowance was used up, and hosts were told to wait for this fetch. Without a new token, they get the old one.
+            # The allowance was used up, and requests waited for this fetch. Without a new token, they get the old one.
             self._refused_by = _NO_HOSTS
             self._update_ready()
 
@@ -295,7 +295,7 @@ class TokenState:
             used up, and the token stays.
         """
         if self.token is None or self.token.fingerprint != fingerprint:
-            # An earlier token. The present one must not suffer for it.
+            # The host refused an earlier token. The present one stays unmarked.
             return True
         if not self._is_charged:
             self._is_charged = self._allowance.spend(now.monotonic)

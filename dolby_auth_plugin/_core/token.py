@@ -1,5 +1,5 @@
 """
-An access token and the arithmetic of its life. No I/O, and no clock: callers pass the time.
+An access token and the arithmetic of its life. No I/O, and no clock: callers supply the time.
 """
 
 from __future__ import annotations
@@ -7,10 +7,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-# Seconds: the longest life of a Dolby.io token. A longer one in an answer counts as this.
+# Seconds: the longest life of a Dolby.io token. A longer one in an answer is cut to this.
 MAX_LIFE = 86_400
 
-# A token travels before the API checks it. So it expires here a twentieth of its life, at most 5 s, before its end.
+# The API checks a token some time after it was sent. So here it expires early: by a twentieth of its life, at most 5 s.
 _TRAVEL_SHARE, _TRAVEL_MAX = 1 / 20, 5.0
 
 # Renewal opens a fifth of the life, at most 300 s, before the end. That leaves time for many tries. It scales with the life: a
@@ -22,7 +22,7 @@ EARLIEST_RENEWAL, LATEST_RENEWAL = 1.0, 0.7
 
 
 class Clock(Protocol):
-    """The part of the module `time` that is used here; tests bring their own."""
+    """The part of the module `time` that is used here. Tests pass a fake clock."""
 
     def monotonic(self) -> float: ...
 
@@ -56,7 +56,7 @@ class AccessToken:
 
     Attributes:
         value: The token itself. Kept out of `repr` and `str`.
-        scope: The scopes it was granted, or None when the answer named none.
+        scope: The granted scopes, or None if the answer did not name them.
         expires_at: Its end by the wall clock, an aware UTC datetime.
         token_type: "Bearer" (RFC 6750).
 

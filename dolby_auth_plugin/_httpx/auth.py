@@ -1,9 +1,9 @@
 """
 The auth flow that the adapters of httpx and httpx2 share: both libraries have the same API. Nothing here imports either.
 
-To the client an auth object is a generator. It yields a request, gets the final response (after redirects), and may yield another
-request. A token request is never yielded: it would show in the user's event hooks and in `history`, and its failure could not be
-caught here. The sync and the async flow differ by how they wait for the token.
+For the client, an auth object is a generator. It yields a request, gets the final response (after redirects), and may yield
+another request. A token request is never yielded: it would show in the user's event hooks and in `history`, and its failure could
+not be caught here. The sync and the async flow differ only in how they wait for the token.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class HttpxAuth(BaseAuth):
     _refused_body: ClassVar[type[RefusedBody]]
     _memory = "_last_allowed"
 
-    # The origin that was allowed last, whatever the path, and its `host:port`. To compare with it takes half the time of a look-up.
+    # The origin that was allowed last, whatever the path, and its `host:port`. Comparing with it takes half the time of a look-up.
     _last_allowed: tuple[str, bytes, int | None, str] | tuple[None, None, None, None] = (None, None, None, None)
 
     def token(self) -> AccessToken:
         """
-        A good token, for other SDKs and for warming up. Waits in this thread if necessary.
+        A good token, for other SDKs or to have it before the first request. Waits in this thread if necessary.
 
         Raises:
             TokenError: If no token can be obtained.
@@ -40,7 +40,7 @@ class HttpxAuth(BaseAuth):
 
     async def atoken(self) -> AccessToken:
         """
-        A good token, for other SDKs and for warming up. Waits in this task if necessary (asyncio or trio).
+        A good token, for other SDKs or to have it before the first request. Waits in this task if necessary (asyncio or trio).
 
         Raises:
             TokenError: If no token can be obtained.
@@ -48,7 +48,7 @@ class HttpxAuth(BaseAuth):
         return await self._aobtain(None, None)
 
     def __call__(self, request: object) -> Any:
-        # The libraries accept any callable as auth, also the auth object of another library.
+        # The libraries accept any callable as auth, even the auth object of another library.
         raise wrong_library(request, self._library.__name__)
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
@@ -71,10 +71,10 @@ class HttpxAuth(BaseAuth):
         if response.status_code == 401:
             host = self._host_to_resend_to(response, token)
             if host is not None:
-                fresh = self._obtain(host, response.request)
-                if not (fresh is token and _carries(response.request, token)):
+                replacement = self._obtain(host, response.request)
+                if not (replacement is token and _carries(response.request, token)):
                     before = list(response.history)
-                    again = yield self._resend(response, fresh)
+                    again = yield self._resend(response, replacement)
                     # The client forgets the redirects when an auth flow sends again.
                     again.history = [*before, *again.history]
 
@@ -90,7 +90,7 @@ class HttpxAuth(BaseAuth):
         token = self._source.ready() or await self._aobtain(host, request)
         request.headers["Authorization"] = token.authorization
         response = None
-        try:  # noqa: SIM105 - `suppress` would lengthen the way of every request
+        try:  # noqa: SIM105 - `suppress` would slow down every request
             response = yield request
         except GeneratorExit:
             pass
@@ -101,10 +101,10 @@ class HttpxAuth(BaseAuth):
         if response.status_code == 401:
             host = self._host_to_resend_to(response, token)
             if host is not None:
-                fresh = await self._aobtain(host, response.request)
-                if not (fresh is token and _carries(response.request, token)):
+                replacement = await self._aobtain(host, response.request)
+                if not (replacement is token and _carries(response.request, token)):
                     before = list(response.history)
-                    again = yield self._resend(response, fresh)
+                    again = yield self._resend(response, replacement)
                     again.history = [*before, *again.history]
 
     def _allowed_host(self, request: Any) -> str | None:
@@ -143,14 +143,14 @@ class HttpxAuth(BaseAuth):
         """
         The host to which the refused request can be sent again, or None.
 
-        Notes the refusal in any case: where this request can't be sent again, the next one gets another token.
+        Notes the refusal even if this request can't be sent again: then the next one gets another token.
         """
         request = response.request
         host = self._allowed_host(request)
         if host is None:
             return None
         if "Authorization" not in request.headers:
-            # The client removed it on a redirect. It may come back only straight from one allowed host to another.
+            # The client removed it on a redirect. It may be set again only if every hop went to an allowed host.
             if not all(self._allowed_host(hop.request) for hop in response.history):
                 return None
         elif not _carries(request, token) or not self._source.refuse(token.fingerprint, host):
@@ -170,7 +170,7 @@ class HttpxAuth(BaseAuth):
         return request
 
     def _note_raised_refusal(self, error: BaseException | None, token: AccessToken) -> None:
-        """Note a 401 for which an event hook raised an error. That call is lost, but the next one gets another token."""
+        """Note a 401 for which an event hook raised an error. That call fails, but the next one gets another token."""
         if isinstance(error, self._library.HTTPStatusError) and error.response.status_code == 401:
             request = error.response.request
             host = self._allowed_host(request)

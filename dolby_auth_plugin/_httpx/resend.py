@@ -1,5 +1,5 @@
 """
-What has to be done before httpx or httpx2 can send a refused request again: its body, its cookies, the body of the refusal.
+Prepares a refused request of httpx or httpx2 to be sent again: its body, its cookies, the body of the refusal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def can_be_sent_again(library: Any, request: Any) -> bool:
     if isinstance(stream, library.ByteStream):
         return True
     # The class of a multipart body has no public name. The library rewinds each file to its start, if the file can do that. A file
-    # that has another size by then would break the protocol.
+    # whose size has changed would break the protocol.
     multipart = type(library.Request("POST", request.url, files={"a": b""}).stream)
     return (
         isinstance(stream, multipart)
@@ -38,7 +38,7 @@ def take_cookies(library: Any, request: Any, response: Any) -> None:
     probe = library.Request("GET", request.url)
     cookies.set_cookie_header(probe)
     pairs = "; ".join(filter(None, (request.headers.get("Cookie"), probe.headers.get("Cookie")))).split("; ")
-    # Of two cookies with one name, the later one counts: that of the refusal.
+    # If two cookies have the same name, the later one wins: it came with the refusal.
     request.headers["Cookie"] = "; ".join({pair.partition("=")[0]: pair for pair in pairs}.values())
 
 
@@ -46,8 +46,8 @@ class RefusedBody:
     """
     The body of a refused response. The client reads it whole before it sends the retry.
 
-    It may be broken or endless. None of that may prevent the retry: it just ends. A body that can't be decoded counts as
-    empty, because the client would raise an error for it.
+    It may be broken or endless. That must not prevent the retry: reading stops early instead. A body that can't be decoded is
+    replaced by an empty one, because the client would raise an error for it.
     """
 
     _library: Any
@@ -78,8 +78,8 @@ class RefusedBody:
                 async for chunk in stream:
                     body += chunk
                     if self._is_enough(body):
-                        # Close the connection, and go on: the library's own generators then end by themselves. A `break` here
-                        # would leave them suspended, and trio warns of that.
+                        # Close the connection, and read on: the library's own generators then end normally. A `break` here would
+                        # leave them suspended, and trio warns of that.
                         await self._stream.aclose()
                     if len(body) > 4 * _BODY_BYTES:
                         break
@@ -110,7 +110,7 @@ def _rewound(file: Any) -> bool:
     try:
         if not file.seekable():
             return False
-        # Some files don't go where `seek` sends them.
+        # Some files ignore `seek`.
         file.seek(0)
         return bool(file.tell() == 0)
     except Exception:  # noqa: BLE001 - an incomplete or closed file; a file of the user's may raise anything

@@ -58,7 +58,7 @@ class HttpxSender:
             def trace(_: str, info: dict[str, Any]) -> None:
                 stream: Any = info.get("return_value")
                 if hasattr(stream, "get_extra_info"):
-                    # A connection was made, or TLS was put on it.
+                    # A connection was made, or TLS was started on it.
                     cutoff.watch(lambda: stream.get_extra_info("socket"))
 
             outcome = self._send(client, request, seconds, {"trace": trace})
@@ -106,7 +106,7 @@ def _exchange(
         timeout=seconds,
         extensions=extensions,
     ) as response:
-        body = io.BytesIO()  # a rendering of this frame's locals does not show its content
+        body = io.BytesIO()  # a traceback that shows local variables does not show its content
         # The status counts, also when the body can't be decoded.
         with suppress(undecodable):
             for _ in map(body.write, response.iter_bytes()):
@@ -132,6 +132,6 @@ def _import_all(transport: Any) -> None:
 
 @functools.lru_cache(maxsize=2)
 def tls_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """One TLS context per process and library: making one takes tens of milliseconds, and holds up all threads."""
+    """One TLS context per process and library: making one takes tens of milliseconds, and blocks all threads."""
     with unforkable:
         return create()

@@ -1,5 +1,5 @@
 """
-How a task waits for a token: on an object of its own event loop, asyncio's or trio's. So a cancellation hurts nothing shared.
+How a task waits for a token: on an object of its own event loop, asyncio's or trio's. So cancelling it affects no other caller.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from .._core.source import TokenSource, Wait
 from .._core.token import AccessToken
 
-# A function that any thread may call, and one that waits for that call, at most so many seconds.
+# A function that any thread may call, and one that waits for that call, at most the given seconds.
 Gate: TypeAlias = tuple[Callable[[], None], Callable[[float], Awaitable[None]]]
 
 

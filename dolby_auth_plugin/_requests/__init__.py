@@ -1,1 +1,1 @@
-"""What the adapter of requests needs: sending token requests, and sending a refused request again."""
+"""The parts of the adapter for requests: sending token requests, and sending a refused request again."""

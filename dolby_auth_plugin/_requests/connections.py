@@ -30,7 +30,7 @@ class TokenAdapter(HTTPAdapter):
     """
     Connects with one TLS context per process, and has its connections shut down at the deadline.
 
-    The adapter of requests loads the CA bundle for each connection. That takes tens of milliseconds, and holds up all threads, also
+    The adapter of requests loads the CA bundle for each connection. That takes tens of milliseconds, and blocks all threads, even
     that of an event loop.
     """
 
@@ -50,7 +50,7 @@ class TokenAdapter(HTTPAdapter):
             return connection
 
         # This changes one pool, which lives as long as the token request.
-        pool.ConnectionCls = connect_watched  # type: ignore[assignment] # called, and nothing else
+        pool.ConnectionCls = connect_watched  # type: ignore[assignment] # it is only called
         return pool
 
     def build_connection_pool_key_attributes(
@@ -64,7 +64,7 @@ class TokenAdapter(HTTPAdapter):
         return super().proxy_manager_for(proxy, proxy_ssl_context=tls_context(ca_bundle()), **proxy_kwargs)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        # The TLS context verifies.
+        # The TLS context does this.
         pass
 
 

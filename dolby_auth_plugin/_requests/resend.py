@@ -1,5 +1,5 @@
 """
-What has to be done before requests can send a refused request again: its body, its connection, its cookies.
+Prepares a refused request of requests to be sent again: its body, its connection, its cookies.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ _BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0
 
 
 def rewind(request: requests.PreparedRequest) -> bool:
-    """Whether the body can be sent once more. If so, it stands where it stood the first time."""
+    """Whether the body can be sent once more. If so, it is back at its first position."""
     body: Any = request.body
     if body is None or isinstance(body, str | bytes | bytearray | memoryview):
         return True
     try:
         rewind_body(request)
-        # Some files don't go where `seek` sends them. A file of another size would leave the server waiting for the rest, or would be
+        # Some files ignore `seek`. A file whose size has changed would leave the server waiting for the rest, or would be
         # read as two requests.
         moved: bool = body.tell() == request._body_position  # noqa: SLF001 - requests keeps it nowhere else
         length = request.headers.get("Content-Length")
         return moved and (length is None or int(length) == super_len(body))
     except Exception:  # noqa: BLE001 - a generator, a pipe, a closed file; a file of the user's may raise anything
-        # Sent again, it would make an empty or a hanging request.
+        # Sending it again would make an empty or a hanging request.
         return False
 
 
 def read_body(response: requests.Response) -> None:
     """
-    Read the body of a refused response, as far as that is quickly done.
+    Read the body of a refused response, within limits.
 
-    The body may be broken, endless, or never come. None of that may prevent the retry.
+    The body may be broken, endless, or never arrive. That must not prevent the retry.
     """
     chunks: list[bytes] = []
     raw = response.raw

@@ -91,11 +91,11 @@ def _exchange(session: requests.Session, request: TokenRequest, seconds: float) 
     )
     with response:
         raw = response.raw
-        consumed: bool = response._content_consumed  # noqa: SLF001 - no public name tells
+        consumed: bool = response._content_consumed  # noqa: SLF001 - there is no public name for this
         if consumed or not isinstance(raw, urllib3.BaseHTTPResponse):
             body = response.content
         else:
-            read = io.BytesIO()  # a rendering of this frame's locals does not show its content
+            read = io.BytesIO()  # a traceback that shows local variables does not show its content
             # The status counts, also when the body can't be decoded.
             with suppress(urllib3.exceptions.DecodeError):
                 while read.write(raw.read1(1 << 16, decode_content=True)):

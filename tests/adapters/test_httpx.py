@@ -1,4 +1,4 @@
-"""httpx: the contract, sync and async, and what its family has."""
+"""Runs the contracts with httpx, sync and async."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class TestHttpxTrio(AsyncFamilyContract):
 
 
 @pytest.mark.parametrize("trio", [None, SimpleNamespace(), SimpleNamespace(lowlevel=SimpleNamespace())])
-def test_asyncio_does_not_mind_what_trio_there_is(trio: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None, one that another thread is just importing, or one of another age."""
+def test_asyncio_works_without_a_usable_trio(trio: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """trio may be missing, half imported by another thread, or of another version."""
     monkeypatch.setitem(sys.modules, "trio", trio)
 
     with Sandbox() as sandbox:

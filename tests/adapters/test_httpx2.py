@@ -1,4 +1,4 @@
-"""httpx2: the contract, sync and async, what its family has, and what only httpx2 has."""
+"""Runs the contracts with httpx2, sync and async, and tests what only httpx2 has."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_server_sent_events_are_authenticated() -> None:
 
 
 def test_a_websocket_is_authenticated() -> None:
-    """It passes through the same flow, with the scheme ws."""
+    """It uses the same auth flow, with the scheme ws."""
     with Sandbox() as sandbox, serving() as api:
         api.answer = lambda _: Reply(403)
         auth = DolbyAuth(**{**sandbox.options, "allowed_hosts": [api.host]})

@@ -1,4 +1,4 @@
-"""requests: the contract, and what only requests has."""
+"""Runs the contract with requests, and tests what only requests has."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestRequests(AuthContract):
     driver = RequestsDriver("requests")
 
     def as_told(self, history: list[int]) -> list[int]:
-        # requests writes its own list of redirects over `history`, once there is one.
+        # After a redirect, requests replaces `history` by its own list of redirects.
         return [status for status in history if status != 401]
 
     def trust(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ class TestRequests(AuthContract):
     # The retry
 
     def test_the_callers_hooks_see_the_final_answer(self, sandbox: Sandbox) -> None:
-        """So that a hook that raises for the status does not raise for what is healed."""
+        """A hook that raises for the status must not raise for a 401 that is retried."""
         seen: list[int] = []
 
         def hook(response: requests.Response, **kwargs: Any) -> None:
@@ -66,8 +66,8 @@ class TestRequests(AuthContract):
 
         assert seen == [200, 200]
 
-    def test_the_hook_comes_before_those_that_are_there_already(self, sandbox: Sandbox) -> None:
-        """As when a caller authorizes a prepared request by hand."""
+    def test_our_hook_comes_before_existing_hooks(self, sandbox: Sandbox) -> None:
+        """For example, if a caller authorizes a prepared request by hand."""
         theirs = requests.Request("GET", f"{sandbox.url}/media/jobs", hooks={"response": lambda *_, **__: None})
         prepared = theirs.prepare()
         [their_hook] = prepared.hooks["response"]
@@ -105,7 +105,7 @@ class TestRequests(AuthContract):
         assert second["proxies"]["x"] == "y"
 
     def test_a_pool_of_one_connection_is_enough(self, sandbox: Sandbox) -> None:
-        """The refused response lets its connection go before the retry wants one."""
+        """The refused response releases its connection before the retry needs one."""
         with self.session(sandbox) as session:
             session.mount("http://", HTTPAdapter(pool_maxsize=1, pool_block=True))
             session.get(f"{sandbox.url}/media/jobs")
@@ -123,7 +123,7 @@ class TestRequests(AuthContract):
         assert len(api.log) == 2
         assert len({received.port for received in api.log}) == 1
 
-    def test_a_streamed_call_is_healed_and_its_body_left_unread(self, sandbox: Sandbox, api: Server) -> None:
+    def test_a_streamed_call_is_retried_and_its_body_left_unread(self, sandbox: Sandbox, api: Server) -> None:
         api.refuse_old_tokens()
         with (
             self.session(sandbox, api) as session,
@@ -132,7 +132,7 @@ class TestRequests(AuthContract):
             assert [401] == [refused.status_code for refused in response.history]
             assert response.raw.read() == b"ok"
 
-    def test_a_file_is_rewound_to_where_it_stood(self, sandbox: Sandbox, api: Server) -> None:
+    def test_a_file_is_rewound_to_its_first_position(self, sandbox: Sandbox, api: Server) -> None:
         api.refuse_old_tokens()
         file = io.BytesIO(b"skipped|the rest")
         file.seek(8)
@@ -169,7 +169,7 @@ class TestRequests(AuthContract):
         assert len(api.log) == 1
 
     def test_a_request_may_be_sent_many_times(self, sandbox: Sandbox) -> None:
-        """One hook, and no state on it."""
+        """It has one hook, and the hook has no state."""
         with self.session(sandbox) as session:
             prepared = session.prepare_request(requests.Request("GET", f"{sandbox.url}/media/jobs"))
             auth: Any = session.auth
@@ -181,10 +181,10 @@ class TestRequests(AuthContract):
 
         assert sandbox.token_requests == 3
 
-    def test_a_request_sent_again_after_a_foreign_hop_is_still_healed(
+    def test_a_request_that_is_reused_after_a_foreign_hop_is_still_retried(
         self, sandbox: Sandbox, api: Server, other: Server
     ) -> None:
-        """What keeps the token from coming back is set on the hop, not on the caller's request."""
+        """The hook is removed from the hop, not from the caller's request."""
         api.answer = lambda _: Reply(302, {"Location": f"{other.url}/there"})
         other.answer = lambda _: Reply(302, {"Location": f"{other.url}/further"})
         other.answer = lambda received: (
@@ -199,7 +199,7 @@ class TestRequests(AuthContract):
 
         assert (response.status_code, [r.status_code for r in response.history]) == (200, [401])
 
-    def test_a_header_that_is_not_ours_is_not_healed(self, sandbox: Sandbox) -> None:
+    def test_a_request_with_another_authorization_is_not_retried(self, sandbox: Sandbox) -> None:
         with self.session(sandbox) as session:
             prepared = session.prepare_request(requests.Request("GET", f"{sandbox.url}/media/jobs"))
             prepared.headers["Authorization"] = "Bearer own"
@@ -208,8 +208,8 @@ class TestRequests(AuthContract):
 
         assert (response.status_code, response.history, sandbox.token_requests) == (401, [], 1)
 
-    def test_without_a_connection_the_401_goes_back(self) -> None:
-        """Mocks, and answers from a cache."""
+    def test_a_401_without_a_connection_is_returned_to_the_caller(self) -> None:
+        """Mocks and caches give responses without a connection."""
 
         class Cache(HTTPAdapter):
             def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override] # the rest in one
@@ -258,7 +258,7 @@ class TestRequests(AuthContract):
             with pytest.raises(TokenError, match=r"raised HTTPError \(test_requests.py, line"):
                 DolbyAuth(**CLASSIC, session=lent).token()
 
-    def test_a_refusal_that_drips_is_not_waited_for(
+    def test_the_retry_does_not_wait_for_a_slow_401_body(
         self, sandbox: Sandbox, api: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(resend, "_BODY_SECONDS", 0.05)
@@ -274,7 +274,7 @@ class TestRequests(AuthContract):
         with self.session(sandbox, api) as session:
             assert session.get(api.url, timeout=10).status_code == 200
 
-    def test_a_redirect_to_the_token_endpoint_carries_no_token_after_a_healed_401_either(self, api: Server) -> None:
+    def test_a_redirect_to_the_token_endpoint_after_a_retry_carries_no_token(self, api: Server) -> None:
         def answer(received: Received) -> Reply:
             if received.method == "POST":
                 return Reply(body=f'{{"access_token":"token-{len(api.log)}"}}'.encode())
@@ -290,7 +290,7 @@ class TestRequests(AuthContract):
         assert [302] == seen.history
         assert ("GET", "/token", None) == (api.log[-1].method, api.log[-1].path, api.log[-1].token)
 
-    def test_a_cookie_header_of_the_callers_own_is_left_alone(self, sandbox: Sandbox, api: Server) -> None:
+    def test_the_callers_own_cookie_header_is_not_changed(self, sandbox: Sandbox, api: Server) -> None:
         api.answer = lambda _: Reply(401, {"Set-Cookie": "a=new; Path=/"})
 
         with self.session(sandbox, api) as session:
@@ -314,10 +314,10 @@ class TestRequests(AuthContract):
         assert [sandbox.app_key] == [record.app_key for record in sandbox.token_log]
 
     @pytest.mark.usefixtures("netrc")
-    def test_what_netrc_puts_on_a_redirected_request_is_not_our_token(
+    def test_netrc_credentials_on_a_redirected_request_are_not_treated_as_the_token(
         self, sandbox: Sandbox, api: Server, other: Server
     ) -> None:
-        """An allowed host's 401 to it brings no retry."""
+        """An allowed host answers them with 401. That causes no retry."""
         api.answer = lambda _: Reply(302, {"Location": f"{other.url}/there"})
         other.answer = lambda _: Reply(401)
 
@@ -331,7 +331,7 @@ class TestRequests(AuthContract):
     # Pickles
 
     def test_a_pickled_response_holds_no_secret(self, sandbox: Sandbox) -> None:
-        """HTTP caches and job queues pickle them, and follow the request's hooks."""
+        """HTTP caches and job queues pickle a response with its request and the request's hooks."""
         with self.session(sandbox) as session:
             data = pickle.dumps(session.get(f"{sandbox.url}/media/jobs"))
 
@@ -345,7 +345,7 @@ class TestRequests(AuthContract):
         with requests.Session() as plain:
             assert plain.send(pickle.loads(pickle.dumps(prepared))).status_code == 401
 
-    def test_a_session_that_is_pickled_takes_the_auth_along(self, sandbox: Sandbox) -> None:
+    def test_a_pickled_session_contains_its_auth_object(self, sandbox: Sandbox) -> None:
         with self.session(sandbox) as session:
             copied = pickle.loads(pickle.dumps(session))
 
@@ -354,19 +354,19 @@ class TestRequests(AuthContract):
 
     # TLS
 
-    def test_a_folder_is_a_ca_bundle_too(self, tmp_path: Path) -> None:
-        """Certificates in it are looked up by a hash in their names; none of this is there."""
+    def test_a_ca_bundle_may_be_a_folder(self, tmp_path: Path) -> None:
+        """OpenSSL looks up certificates in it by a hash in their file names. This folder is empty."""
         assert connections.tls_context(str(tmp_path)).get_ca_certs() == []
 
-    def test_a_proxy_behind_https_is_verified_with_the_same_bundle(self) -> None:
+    def test_an_https_proxy_is_verified_with_the_same_bundle(self) -> None:
         manager = connections.TokenAdapter(Cutoff(1)).proxy_manager_for("https://localhost:1")
 
         assert manager.proxy_config.ssl_context is connections.tls_context(connections.ca_bundle())
 
-    def test_one_tls_context_serves_all(
+    def test_all_auth_objects_share_one_tls_context(
         self, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """Loading a CA bundle holds up all threads."""
+        """Loading a CA bundle blocks all threads."""
         bundle = tmp_path / "ca.pem"
         authority.cert_pem.write_to_path(str(bundle))
         monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
@@ -392,7 +392,7 @@ class TestRequests(AuthContract):
         assert "Check the network" not in str(caught.value)
         assert not caught.value.retryable
 
-    def test_a_lent_session_that_carries_a_dolby_auth_is_no_recursion(self, sandbox: Sandbox) -> None:
+    def test_a_lent_session_that_has_this_auth_itself_causes_no_recursion(self, sandbox: Sandbox) -> None:
         with requests.Session() as lent:
             auth = DolbyAuth(**sandbox.options, session=lent)
             lent.auth = auth
@@ -401,7 +401,9 @@ class TestRequests(AuthContract):
             assert lent.get(f"{sandbox.url}/media/jobs").status_code == 200
 
     @pytest.mark.parametrize("status", [401, 503])
-    def test_a_lent_sessions_hook_that_raises_for_the_status_hides_it_not(self, sandbox: Sandbox, status: int) -> None:
+    def test_a_lent_sessions_hook_that_raises_for_the_status_does_not_hide_it(
+        self, sandbox: Sandbox, status: int
+    ) -> None:
         sandbox.fail_token_requests(status=status, times=9)
         with requests.Session() as lent:
             lent.hooks["response"].append(lambda response, **_: response.raise_for_status())
@@ -425,7 +427,7 @@ class TestRequests(AuthContract):
         assert "canary" not in str(caught.value)
         assert not caught.value.retryable
 
-    def test_a_lent_session_whose_hook_reads_the_answer_serves_as_well(self, sandbox: Sandbox) -> None:
+    def test_a_lent_sessions_hook_may_read_the_answer(self, sandbox: Sandbox) -> None:
         with requests.Session() as lent:
             lent.hooks["response"].append(lambda response, **_: response.content and None)
 
@@ -451,7 +453,7 @@ class TestRequests(AuthContract):
 
             assert mock.calls[1].request.headers["Authorization"] == "Bearer abc"
 
-    def test_a_401_is_healed_with_requests_mock(self) -> None:
+    def test_a_401_is_retried_with_requests_mock(self) -> None:
         with requests_mock.Mocker() as mock:
             mock.post(TOKEN_URL, [{"json": {"access_token": "one"}}, {"json": {"access_token": "two"}}])
             mock.get(DOLBY, status_code=401, request_headers={"Authorization": "Bearer one"})
@@ -471,8 +473,8 @@ class TestRequests(AuthContract):
         assert token.value == "one"
         assert (response.status_code, [r.status_code for r in response.history]) == (200, [401])
 
-    def test_with_requests_mock_too_the_token_does_not_come_back_after_a_foreign_hop(self) -> None:
-        """Its requests are stand-ins, which pass on nothing that is set on them."""
+    def test_with_requests_mock_the_token_does_not_come_back_after_a_foreign_hop(self) -> None:
+        """Its requests are wrappers, which do not forward attributes that are set on them."""
         mock = requests_mock.Adapter()
         mock.register_uri("GET", DOLBY, status_code=302, headers={"Location": "https://evil.test/"})
         mock.register_uri("GET", "https://evil.test/", status_code=302, headers={"Location": "https://api.dolby.com/b"})
@@ -495,23 +497,23 @@ def lent_session(answer: Any) -> requests.Session:
     return session
 
 
-def test_a_session_used_on_its_own_looks_for_no_auth_in_a_url_it_cannot_read() -> None:
-    """Not prepared by requests, as custom schemes' URLs are: passed through untouched."""
+def test_a_request_with_a_custom_scheme_passes_unchanged() -> None:
+    """requests does not prepare the URLs of custom schemes."""
     request = requests.PreparedRequest()
     request.prepare(method="GET", url="mailto:someone@example.com")
 
     assert DolbyAuth(**CLASSIC)(request).headers == {}
 
 
-def test_a_url_without_a_path_is_read_whole() -> None:
-    """As a caller may set it on a prepared request."""
+def test_a_url_without_a_path_is_compared_with_whole_origins() -> None:
+    """A caller may set such a URL on a prepared request."""
     request = requests.Request("GET", DOLBY).prepare()
     request.url = "https://api.dolby.comx"
 
     assert "Authorization" not in DolbyAuth(**CLASSIC)(request).headers
 
 
-# Which URLs are known to be allowed, remembered by how they begin
+# URL prefixes that are remembered as allowed
 
 
 def handed_out(auth: DolbyAuth, url: str) -> bool:
@@ -527,22 +529,22 @@ def with_token() -> DolbyAuth:
 
 
 @pytest.mark.parametrize("rest", [".evil.test/", "@evil.test/", ":8443/", "x/"])
-def test_what_only_begins_like_a_url_that_had_the_token_gets_none(with_token: DolbyAuth, rest: str) -> None:
+def test_a_url_that_only_begins_like_an_allowed_one_gets_no_token(with_token: DolbyAuth, rest: str) -> None:
     assert handed_out(with_token, "https://api.dolby.com/")
     assert handed_out(with_token, "https://api.dolby.com/media/jobs")
 
     assert not handed_out(with_token, f"https://api.dolby.com{rest}")
 
 
-def test_any_number_of_allowed_hosts_is_served_and_a_few_remembered(with_token: DolbyAuth) -> None:
+def test_any_number_of_allowed_hosts_gets_the_token_and_a_few_are_remembered(with_token: DolbyAuth) -> None:
     urls = [f"https://{number}.example.com/" for number in range(50)]
 
     assert all(handed_out(with_token, url) for url in [*urls, *urls])
     assert len(remembered_origins(with_token)) == 8
 
 
-def test_a_token_endpoint_on_an_allowed_host_is_asked_about_each_time() -> None:
-    """Its path decides, so no beginning of its URL is remembered."""
+def test_the_origin_of_the_token_endpoint_is_not_remembered_as_allowed() -> None:
+    """The path decides there, so no prefix of its URL is remembered."""
     auth = DolbyAuth("key", "secret", token_url="https://api.dolby.com/v1/auth/token")
     send_with(auth, lambda *_: TokenResponse(200, None, b'{"access_token":"abc"}'))
 
@@ -550,25 +552,25 @@ def test_a_token_endpoint_on_an_allowed_host_is_asked_about_each_time() -> None:
     assert not handed_out(auth, "https://api.dolby.com/v1/auth/token")
 
 
-def test_a_pickled_auth_does_not_tell_what_was_met(with_token: DolbyAuth) -> None:
-    """By no auth object: all that have the same hosts share what is remembered of origins."""
+def test_a_pickled_auth_object_does_not_contain_visited_origins(with_token: DolbyAuth) -> None:
+    """Auth objects with the same hosts share a policy, so the pickle of a second object is checked."""
     twin = DolbyAuth("key", "secret", allowed_hosts=["api.dolby.com", "*.example.com"])
     assert handed_out(with_token, "https://user:password@met.example.com/")
 
     pickled = pickle.dumps(twin)
 
     assert b"met.example" not in pickled
-    assert not any("password" in beginning for beginning in remembered_origins(with_token))
+    assert not any("password" in prefix for prefix in remembered_origins(with_token))
 
 
-def test_a_copied_auth_has_met_nothing(with_token: DolbyAuth) -> None:
+def test_a_copied_auth_object_remembers_no_origins(with_token: DolbyAuth) -> None:
     assert handed_out(with_token, "https://met.example.com/")
-    assert any("met.example" in beginning for beginning in remembered_origins(with_token))
+    assert any("met.example" in prefix for prefix in remembered_origins(with_token))
 
     assert remembered_origins(copy.copy(with_token)) == ()
 
 
-def test_an_unpickled_auth_knows_its_hosts() -> None:
+def test_an_unpickled_auth_object_has_its_allowed_hosts() -> None:
     copied = pickle.loads(pickle.dumps(DolbyAuth("key", "secret", allowed_hosts=["*.example.com"])))
 
     assert authority(copied, "https://a.example.com/") == "a.example.com:443"

@@ -1,4 +1,4 @@
-"""Where the app key and secret come from, and what they may be."""
+"""The sources of the app key and secret, and the values that are accepted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_dolbyio_names_come_before_the_short_ones(monkeypatch: pytest.MonkeyPatc
     assert AppCredentials("k1", "s1") == choose(None, None, None)
 
 
-def test_the_short_names_are_read_where_the_others_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_short_names_are_read_if_the_others_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, APP_KEY="k2", APP_SECRET="s2")
 
     assert AppCredentials("k2", "s2") == choose(None, None, None)
@@ -51,8 +51,10 @@ def test_the_short_names_are_read_where_the_others_are_not_set(monkeypatch: pyte
         {"DOLBYIO_APP_KEY": "", "DOLBYIO_APP_SECRET": ""},
     ],
 )
-def test_without_a_whole_pair_all_names_are_told(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
-    """A key of one pair is never put to the secret of another."""
+def test_without_a_complete_pair_the_error_names_all_variables(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    """A key of one pair is never combined with the secret of another."""
     given(monkeypatch, **environment)
 
     complaint = choose(None, None, None)
@@ -61,7 +63,7 @@ def test_without_a_whole_pair_all_names_are_told(monkeypatch: pytest.MonkeyPatch
     assert all(name in str(complaint) for name in NAMES)
 
 
-def test_a_half_set_pair_gives_way_to_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_pair_is_preferred_to_an_incomplete_one(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, DOLBYIO_APP_KEY="k1", APP_KEY="k2", APP_SECRET="s2")
 
     assert AppCredentials("k2", "s2") == choose(None, None, None)
@@ -80,18 +82,20 @@ def test_a_secret_alone_takes_its_key_from_the_environment(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("key", "secret"), [("k", None), (None, "s")])
-def test_half_of_the_arguments_and_nothing_in_the_environment(key: str | None, secret: str | None) -> None:
+def test_one_argument_alone_is_a_value_error_if_the_environment_lacks_the_other(
+    key: str | None, secret: str | None
+) -> None:
     assert isinstance(choose(key, secret, None), ValueError)
 
 
 def test_an_empty_argument_is_not_replaced_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty is a value, and a bad one."""
+    """An empty string is a value, and a bad one."""
     given(monkeypatch, APP_KEY="k2", APP_SECRET="s2")
 
     assert isinstance(choose("", "s", None), ValueError)
 
 
-def test_a_callable_is_kept_unasked() -> None:
+def test_a_callable_is_kept_and_not_called() -> None:
     def credentials() -> AppCredentials:
         raise AssertionError
 
@@ -99,7 +103,7 @@ def test_a_callable_is_kept_unasked() -> None:
 
 
 @pytest.mark.parametrize(("key", "secret"), [("k", None), (None, "s"), ("k", "s")])
-def test_a_callable_beside_a_key_or_secret_is_a_type_error(key: str | None, secret: str | None) -> None:
+def test_a_callable_together_with_a_key_or_secret_is_a_type_error(key: str | None, secret: str | None) -> None:
     assert isinstance(choose(key, secret, lambda: AppCredentials("k", "s")), TypeError)
 
 
@@ -115,7 +119,7 @@ def test_a_bad_key_is_a_value_error(key: str) -> None:
 
 @pytest.mark.parametrize("secret", ["", "canary\r\n", "canary\x00", "canary\x9f", "canary\udfff"])
 def test_a_bad_secret_is_a_value_error_that_does_not_show_it(secret: str) -> None:
-    """Nor does a rendering of the frames it came through."""
+    """A traceback that shows local variables does not show it either."""
     with pytest.raises(ValueError, match="app secret") as caught:
         AppCredentials("k", secret)
 
@@ -123,7 +127,7 @@ def test_a_bad_secret_is_a_value_error_that_does_not_show_it(secret: str) -> Non
 
 
 def own_lines(error: BaseException) -> list[str]:
-    """The traceback with locals, without this file's own frames, which hold the secret as anyone's would."""
+    """The traceback with local variables. The frames of this file are left out: they hold the secret."""
     rendered = traceback.TracebackException.from_exception(error, capture_locals=True)
     rendered.stack = traceback.StackSummary.from_list([f for f in rendered.stack if f.filename != __file__])
     return list(rendered.format())
@@ -135,7 +139,7 @@ def test_anything_but_strings_is_a_type_error(key: str, secret: str) -> None:
         AppCredentials(key, secret)
 
 
-def test_a_colon_in_the_secret_is_fine() -> None:
+def test_the_secret_may_contain_a_colon() -> None:
     """RFC 7617 forbids it in the user id only."""
     assert AppCredentials("k", "a:b").app_secret == "a:b"
 
@@ -145,12 +149,12 @@ def test_repr_shows_the_key_and_not_the_secret() -> None:
 
 
 def test_credentials_can_be_pickled() -> None:
-    """They travel with an auth object."""
+    """They are part of a pickled auth object."""
     assert AppCredentials("k", "s") == pickle.loads(pickle.dumps(AppCredentials("k", "s")))
 
 
-def test_they_cannot_be_changed() -> None:
-    """What was looked at is what is sent."""
+def test_credentials_cannot_be_changed() -> None:
+    """The values that were checked must be the values that are sent."""
     subject = AppCredentials("k", "s")
 
     with pytest.raises(AttributeError, match="create new ones"):
@@ -159,6 +163,6 @@ def test_they_cannot_be_changed() -> None:
         del subject.app_secret
 
 
-def test_equal_ones_are_one_in_a_set() -> None:
+def test_equal_credentials_are_one_element_of_a_set() -> None:
     assert len({AppCredentials("k", "s"), AppCredentials("k", "s"), AppCredentials("k", "t")}) == 2
     assert AppCredentials("k", "s") != ("k", "s")

@@ -49,7 +49,7 @@ def life_of(token: AccessToken) -> float:
 
 
 def test_credentials_are_basic_in_utf8_without_percent_encoding() -> None:
-    """RFC 7617 with UTF-8; RFC 6749's form encoding of both is not done."""
+    """RFC 7617 with UTF-8. The form encoding of RFC 6749 is left out."""
     request = endpoint().request(AppCredentials("k-_=", "gehe%m : ß€"))
 
     scheme, _, encoded = request.headers["Authorization"].partition(" ")
@@ -69,7 +69,7 @@ def test_scopes_are_one_string_joined_by_spaces() -> None:
     assert ["comms:monitor:read comms:monitor:delete"] == parse_qs(request.body.decode())["scope"]
 
 
-def test_headers_say_what_is_wanted_and_who_asks() -> None:
+def test_headers_name_the_accepted_type_and_the_user_agent() -> None:
     request = endpoint().request(CREDENTIALS)
 
     assert request.headers["Accept"] == "application/json"
@@ -114,7 +114,7 @@ def test_an_answer_becomes_a_token() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 299])
-def test_any_2xx_counts(status: int) -> None:
+def test_any_2xx_is_accepted(status: int) -> None:
     assert token_of(answer(status, access_token="abc")).value == "abc"
 
 
@@ -123,12 +123,12 @@ def test_a_byte_order_mark_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("member", ['"error":null', '"scope":null', '"more":{"error":"no"}'])
-def test_members_that_say_nothing_do_not_matter(member: str) -> None:
+def test_members_without_meaning_are_ignored(member: str) -> None:
     assert token_of(answer(body=f'{{"access_token":"abc",{member}}}')).value == "abc"
 
 
 @pytest.mark.parametrize("value", ["a", "AZaz09-._~+/", "abc=", "abc==", "a" * 10_000])
-def test_a_token_has_any_characters_of_rfc_6750(value: str) -> None:
+def test_a_token_may_have_any_character_of_rfc_6750(value: str) -> None:
     assert value == token_of(answer(access_token=value)).value
 
 
@@ -164,8 +164,8 @@ def test_a_missing_token_type_is_bearer() -> None:
         ("86400.5", 86_400),
     ],
 )
-def test_expires_in_of_the_answer_rules(given: str, life: int) -> None:
-    """An int, float or numeric text, cut to whole seconds, at most a day; null as asked."""
+def test_expires_in_of_the_answer_is_used(given: str, life: int) -> None:
+    """A number, or a text with one, is cut to whole seconds and to a day. Null means the lifetime that was asked for."""
     body = f'{{"access_token":"abc","expires_in":{given}}}'
 
     assert life == life_of(token_of(answer(body=body), endpoint(expires_in=1234)))
@@ -199,7 +199,7 @@ def test_a_missing_expires_in_is_the_one_asked_for() -> None:
     ],
     ids=lambda given: given[:20],
 )
-def test_expires_in_that_makes_no_sense_is_a_failure(given: str) -> None:
+def test_an_invalid_expires_in_is_a_failure(given: str) -> None:
     failure = failure_of(answer(body=f'{{"access_token":"abc","expires_in":{given}}}'))
 
     assert "expires_in" in failure.message
@@ -218,11 +218,11 @@ def test_expires_in_that_makes_no_sense_is_a_failure(given: str) -> None:
         ([5], None),
     ],
 )
-def test_granted_scopes_are_read_and_not_named_is_none(given: Any, scope: frozenset[str] | None) -> None:
+def test_granted_scopes_are_read_and_missing_ones_are_none(given: Any, scope: frozenset[str] | None) -> None:
     assert scope == token_of(answer(access_token="abc", scope=given)).scope
 
 
-# Answers that are not
+# Answers that are not tokens
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_granted_scopes_are_read_and_not_named_is_none(given: Any, scope: frozen
     ],
     ids=lambda given: str(given[:40]),
 )
-def test_what_is_no_token_is_told(body: str | bytes, why: str) -> None:
+def test_an_answer_that_is_not_a_token_is_a_failure_that_says_why(body: str | bytes, why: str) -> None:
     failure = failure_of(answer(body=body))
 
     assert why in failure.message
@@ -309,7 +309,7 @@ def test_what_is_no_token_is_told(body: str | bytes, why: str) -> None:
         '{"access_token":"CANARY","error":{"CANARY":"CANARY"}}',
     ],
 )
-def test_of_an_answer_that_is_no_token_nothing_is_shown_that_could_hold_one(body: str) -> None:
+def test_a_failure_shows_no_part_of_the_answer_that_could_be_a_token(body: str) -> None:
     canary = "canary.0123456789.0123456789"
 
     failure = failure_of(answer(body=body.replace("CANARY", canary)))
@@ -317,7 +317,7 @@ def test_of_an_answer_that_is_no_token_nothing_is_shown_that_could_hold_one(body
     assert "canary" not in repr(failure)
 
 
-def test_a_body_of_just_the_limit_is_read() -> None:
+def test_a_body_of_exactly_the_limit_is_read() -> None:
     body = b'{"access_token":"abc"}'
 
     assert token_of(answer(body=body.ljust(MAX_BODY))).value == "abc"
@@ -340,7 +340,7 @@ def test_a_body_of_just_the_limit_is_read() -> None:
     ],
 )
 def test_error_bodies_of_every_shape_are_read(body: Any, reason: str, description: str | None) -> None:
-    """Both of Dolby's, RFC 6749's, a gateway's, plain text, nothing."""
+    """Both forms of Dolby.io, that of RFC 6749, that of a gateway, plain text, and an empty body."""
     failure = failure_of(answer(401, body=body if isinstance(body, str) else json.dumps(body)))
 
     assert (reason, description) == (failure.reason, failure.description)
@@ -415,7 +415,7 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
 
 
 def test_an_error_text_shows_no_secret_that_it_echoes() -> None:
-    """Nor long unbroken runs, which may be one in some encoding; nor control characters, which forge log lines."""
+    """A long unbroken text may be a secret in another encoding. Control characters could forge log lines."""
     basic = endpoint().request(CREDENTIALS).headers["Authorization"].split()[1]
     text = f"no \x1b[31m{CREDENTIALS.app_secret}\r\n{basic} {basic[3:30]} end"
 
@@ -456,5 +456,5 @@ def test_an_error_text_is_cut() -> None:
 
 
 def test_a_plain_text_body_is_not_shown() -> None:
-    """What it may hold can't be told."""
+    """It may hold anything."""
     assert "canary" not in failure_of(answer(400, body="canary")).message

@@ -1,4 +1,4 @@
-"""The error tree by itself; each host's branch of it is part of the contract."""
+"""The base of the error tree. The contract tests the errors of each adapter."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def test_an_error_has_the_failures_fields() -> None:
     )
 
 
-def test_each_error_is_an_object_of_its_own() -> None:
-    """One raised in several threads would gather all their tracebacks."""
+def test_each_error_is_a_separate_object() -> None:
+    """One object raised in several threads would collect all their tracebacks."""
     assert TokenError.of(FAILURE) is not TokenError.of(FAILURE)
 
 
 def test_an_error_can_be_pickled() -> None:
     error = TokenError.of(FAILURE)
-    error.add_note("seen in the wild")
+    error.add_note("a note")
 
     copied = pickle.loads(pickle.dumps(error))
 
     assert (vars(error), str(error)) == (vars(copied), str(copied))
 
 
-def test_an_error_can_be_made_for_a_test_of_the_users_own() -> None:
+def test_users_can_create_errors_for_their_own_tests() -> None:
     with pytest.raises(TokenError, match="refused"):
         raise TokenError("refused", status_code=401)

@@ -1,4 +1,4 @@
-"""The words of failures without an answer."""
+"""The failures that are not in an answer of the token endpoint."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def chained(outer: Exception, *inner: BaseException) -> Exception:
         (Exception("canary"), "the connection was closed, or the answer is not HTTP (Exception)"),
     ],
 )
-def test_no_answer_is_told_in_the_systems_words(error: Exception, words: str) -> None:
-    """The library's own may quote a proxy's password."""
+def test_a_missing_answer_is_described_in_the_words_of_the_operating_system(error: Exception, words: str) -> None:
+    """The library's own text may contain a proxy's password."""
     failure = no_answer(error, retryable=True)
 
     assert words in failure.message
@@ -41,7 +41,7 @@ def test_no_answer_is_told_in_the_systems_words(error: Exception, words: str) ->
 
 
 def test_a_certificate_that_cannot_be_verified_is_final() -> None:
-    """Asking again won't mend it."""
+    """Another try would meet the same certificate."""
     refusal = ssl.SSLCertVerificationError(1, "certificate verify failed")
     refusal.verify_message = "self-signed certificate"
 
@@ -52,7 +52,7 @@ def test_a_certificate_that_cannot_be_verified_is_final() -> None:
     assert "CA bundle" in failure.message
 
 
-def test_exceptions_that_cause_each_other_are_no_endless_loop() -> None:
+def test_exceptions_that_cause_each_other_do_not_make_an_endless_loop() -> None:
     first, second = Exception(), Exception()
     first.__cause__, second.__cause__ = second, first
 
@@ -64,7 +64,7 @@ def test_exceptions_that_cause_each_other_are_no_endless_loop() -> None:
 
 
 class HostileError(OSError):
-    """An exception of the user's own, all of whose properties raise."""
+    """A user's exception class whose properties all raise."""
 
     @property
     def strerror(self) -> str:  # type: ignore[override] # the point
@@ -79,13 +79,13 @@ class HostileError(OSError):
         raise RuntimeError("canary")
 
 
-def test_an_exception_whose_properties_raise_is_a_failure_too() -> None:
+def test_an_exception_whose_properties_raise_becomes_a_failure() -> None:
     failure = no_answer(HostileError(), retryable=True)
 
     assert "HostileError" in failure.message
 
 
-def test_a_certificate_error_without_words_is_a_failure_too() -> None:
+def test_a_certificate_error_without_a_message_becomes_a_failure() -> None:
     assert not no_answer(ssl.SSLCertVerificationError(), retryable=True).retryable
 
 

@@ -1,4 +1,4 @@
-"""Which origins may have the token."""
+"""The origins that may have the token."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def allowed(url: str, hosts: list[str] | tuple[str, ...] = DOLBY_HOSTS, token_ur
         "wss://comms.api.dolby.io",
     ],
 )
-def test_dolbys_own_hosts_may_have_it(url: str) -> None:
+def test_the_hosts_of_dolby_may_have_the_token(url: str) -> None:
     assert allowed(url)
 
 
@@ -69,7 +69,7 @@ def test_dolbys_own_hosts_may_have_it(url: str) -> None:
         "https://[::1]",
     ],
 )
-def test_all_others_may_not(url: str) -> None:
+def test_other_origins_may_not_have_the_token(url: str) -> None:
     assert not allowed(url)
 
 
@@ -87,7 +87,7 @@ def test_all_others_may_not(url: str) -> None:
         "ws://localhost:8000",
     ],
 )
-def test_loopback_may_have_it_on_any_port_and_plainly_where_listed(url: str) -> None:
+def test_a_listed_loopback_host_may_have_the_token_on_any_port_and_over_http(url: str) -> None:
     assert allowed(url, LOCAL)
 
 
@@ -107,11 +107,11 @@ def test_loopback_may_have_it_on_any_port_and_plainly_where_listed(url: str) -> 
         "http://0.0.0.0",
     ],
 )
-def test_other_spellings_of_loopback_may_not(url: str) -> None:
+def test_other_spellings_of_loopback_may_not_have_the_token(url: str) -> None:
     assert not allowed(url, LOCAL)
 
 
-def test_a_name_with_a_port_stands_for_that_port_alone() -> None:
+def test_a_name_with_a_port_allows_only_that_port() -> None:
     hosts = ["gateway.example:8443"]
 
     assert allowed("https://gateway.example:8443", hosts)
@@ -127,7 +127,7 @@ def test_a_wildcard_may_have_a_port() -> None:
     assert not allowed("https://example.com:8443", hosts)
 
 
-def test_a_wildcard_beneath_localhost_is_no_loopback() -> None:
+def test_a_wildcard_below_localhost_is_not_loopback() -> None:
     """Only the exact name is known to stay on this machine."""
     assert not allowed("http://a.localhost:80", ["*.localhost"])
 
@@ -170,14 +170,14 @@ def test_an_ipv6_address_is_compared_as_an_address() -> None:
         ("*.0.0.1", "four decimal numbers"),
     ],
 )
-def test_a_bad_entry_is_a_value_error_that_says_what_is_right(entry: str, why: str) -> None:
+def test_a_bad_entry_is_a_value_error_that_says_what_is_accepted(entry: str, why: str) -> None:
     with pytest.raises(ValueError, match="allowed_hosts") as caught:
         HostPolicy([entry], TOKEN_URL)
 
     assert why in str(caught.value)
 
 
-def test_a_bad_entry_with_a_password_does_not_show_it() -> None:
+def test_the_error_for_a_bad_entry_does_not_show_a_password() -> None:
     with pytest.raises(ValueError, match="userinfo") as caught:
         HostPolicy(["user:canary@api.dolby.com"], TOKEN_URL)
 
@@ -190,16 +190,16 @@ def test_a_bare_string_is_a_type_error() -> None:
         HostPolicy("localhost", TOKEN_URL)
 
 
-def test_an_entry_that_is_no_string_is_a_type_error() -> None:
+def test_an_entry_that_is_not_a_string_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="must be a str, got bytes"):
         HostPolicy([b"localhost"], TOKEN_URL)  # type: ignore[list-item] # the point
 
 
-def test_a_host_with_colons_that_is_no_address_may_not() -> None:
+def test_a_host_with_colons_that_is_not_an_address_may_not_have_the_token() -> None:
     assert HostPolicy(DOLBY_HOSTS, TOKEN_URL).allowed_host(("https", "api.dolby.com:1:2", None)) is None
 
 
-def test_a_host_longer_than_any_name_may_not() -> None:
+def test_a_host_longer_than_any_valid_name_may_not_have_the_token() -> None:
     longest = f"{'a.' * 120}example.com"
     policy = HostPolicy(["*.example.com"], TOKEN_URL)
 
@@ -218,7 +218,7 @@ def is_token_endpoint(scheme: str, host: str, port: int | None, path: str) -> bo
 @pytest.mark.parametrize(
     "path", ["/v1/auth/token", "/v1/auth/token/", "/v1/auth/%74oken", "/v1//auth/token", "/v1%2Fauth/token"]
 )
-def test_the_token_endpoint_is_known_in_any_spelling(path: str) -> None:
+def test_the_token_endpoint_is_recognized_in_any_spelling(path: str) -> None:
     assert is_token_endpoint("https", "api.dolby.io", None, path)
     assert is_token_endpoint("https", "API.dolby.io", 443, path)
 
@@ -234,7 +234,7 @@ def test_the_token_endpoint_is_known_in_any_spelling(path: str) -> None:
         ("ftp", "api.dolby.io", None, "/v1/auth/token"),
     ],
 )
-def test_what_is_elsewhere_is_not_the_token_endpoint(scheme: str, host: str, port: int | None, path: str) -> None:
+def test_other_urls_are_not_the_token_endpoint(scheme: str, host: str, port: int | None, path: str) -> None:
     assert not is_token_endpoint(scheme, host, port, path)
 
 
@@ -287,14 +287,14 @@ def test_a_bad_token_url_is_a_value_error(url: str, why: str) -> None:
     assert why in str(caught.value)
 
 
-def test_userinfo_in_the_token_url_is_refused_and_not_shown() -> None:
+def test_userinfo_in_the_token_url_is_a_value_error_that_does_not_show_it() -> None:
     with pytest.raises(ValueError, match="userinfo") as caught:
         check_token_url("https://user:canary@api.dolby.io/")
 
     assert "canary" not in str(caught.value)
 
 
-def test_a_token_url_that_is_no_string_is_a_type_error() -> None:
+def test_a_token_url_that_is_not_a_string_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="token_url must be a str"):
         check_token_url(b"https://api.dolby.io/")  # type: ignore[arg-type] # the point
 
@@ -303,11 +303,11 @@ def test_a_token_url_that_is_no_string_is_a_type_error() -> None:
     ("host", "is_one"),
     [("localhost", True), ("127.255.0.1", True), ("::1", True), ("::2", False), ("128.0.0.1", False)],
 )
-def test_loopback(host: str, is_one: bool) -> None:
+def test_only_loopback_hosts_are_loopback(host: str, is_one: bool) -> None:
     assert is_one == is_loopback(host)
 
 
-# Remembering
+# Known origins
 
 STORAGE: Origin = ("https", "storage.example", None)
 
@@ -316,7 +316,7 @@ def origins() -> KnownOrigins:
     return KnownOrigins(HostPolicy(DOLBY_HOSTS, TOKEN_URL))
 
 
-def test_only_at_the_token_endpoint_the_path_matters() -> None:
+def test_the_path_matters_only_on_the_origin_of_the_token_endpoint() -> None:
     subject = origins()
 
     for _ in range(2):
@@ -339,7 +339,7 @@ def test_origins_are_remembered_up_to_a_limit(caplog: pytest.LogCaptureFixture) 
     assert len(caplog.messages) == KnownOrigins.LIMIT + 2
 
 
-def test_an_origin_that_may_not_is_logged_once_without_its_path(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_foreign_origin_is_logged_once_without_its_path(caplog: pytest.LogCaptureFixture) -> None:
     subject = origins()
 
     with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):

@@ -25,7 +25,7 @@ def test_one_more_every_twenty_seconds() -> None:
     assert [True, False] == spend(subject, 40.0, 2)
 
 
-def test_a_long_rest_saves_up_no_more_than_four() -> None:
+def test_a_long_pause_allows_no_more_than_four() -> None:
     subject = Allowance()
     spend(subject, 0.0, 4)
 

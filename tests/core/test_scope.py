@@ -37,19 +37,19 @@ def test_a_malformed_scope_is_a_value_error(given: str | list[str]) -> None:
         normalise(given)
 
 
-def test_no_scope_at_all_in_a_list_is_a_value_error() -> None:
-    """An empty list must not end up as an unrestricted token."""
+def test_an_empty_list_of_scopes_is_a_value_error() -> None:
+    """An empty list must not become an unrestricted token."""
     with pytest.raises(ValueError, match="scope is empty"):
         normalise([])
 
 
 @pytest.mark.parametrize("given", [[1], [None], [b"a"]])
-def test_a_scope_that_is_no_string_is_a_type_error(given: list[str]) -> None:
+def test_a_scope_that_is_not_a_string_is_a_type_error(given: list[str]) -> None:
     with pytest.raises(TypeError, match="a scope must be a str"):
         normalise(given)
 
 
-def test_an_unknown_scope_is_told_with_the_nearest_known_one() -> None:
+def test_the_warning_for_an_unknown_scope_names_the_nearest_known_one() -> None:
     """Dolby.io drops it silently."""
     assert ["comms:monitor:read"] == [
         line.rpartition("did you mean ")[2].strip("'?")
@@ -70,7 +70,7 @@ def test_an_unknown_scope_is_told_with_the_nearest_known_one() -> None:
         ([], set(), []),
     ],
 )
-def test_missing_scopes_are_those_that_nothing_granted_covers(
+def test_a_scope_is_missing_if_no_granted_scope_covers_it(
     asked: list[str], granted: set[str], lacking: list[str]
 ) -> None:
     assert lacking == missing(asked, frozenset(granted))

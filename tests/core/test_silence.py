@@ -12,11 +12,11 @@ from dolby_auth_plugin._core.silence import silenced
 LOGGER = logging.getLogger("a_library.connection")
 
 
-def test_a_librarys_loggers_say_nothing_meanwhile(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_librarys_loggers_log_nothing_inside_the_block(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         with silenced("a_library"):
             LOGGER.error("meanwhile")
-            # As when a signal handler sends one of its own.
+            # A signal handler may send a token request too.
             with silenced("a_library"):
                 LOGGER.error("meanwhile")
             LOGGER.error("meanwhile")
@@ -25,7 +25,7 @@ def test_a_librarys_loggers_say_nothing_meanwhile(caplog: pytest.LogCaptureFixtu
     assert ["afterwards"] == caplog.messages
 
 
-def test_other_threads_and_other_loggers_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+def test_other_threads_and_other_loggers_still_log(caplog: pytest.LogCaptureFixture) -> None:
     with silenced("a_library"):
         other = threading.Thread(target=LOGGER.error, args=["another thread"])
         other.start()

@@ -1,4 +1,4 @@
-"""The decider, with a scripted sender and a clock that stands still."""
+"""The token source, with a scripted sender and a fake clock."""
 
 from __future__ import annotations
 
@@ -23,15 +23,10 @@ from dolby_auth_plugin._core.source import TokenSource, Wait
 from dolby_auth_plugin._core.state import Fetch
 
 from ..fakes import KEY, SECRET, FakeClock, ScriptedSender, answer, in_threads, make_source, wait_for_fetches
-from ..internals import fetcher_of, forks_are_told_to, is_fetching, lock_of, refuse, run_fork_hook, set_token, waiting
+from ..internals import fetcher_of, is_fetching, is_reset_after_fork, lock_of, refuse, run_fork_hook, set_token, waiting
 
 HOST, OTHER = "api.dolby.com:443", "comms.api.dolby.io:443"
 DOWN = Failure("down", reason="down", retryable=True)
-
-
-def sent(token: AccessToken) -> int:
-    """How the source is told of a token that was sent."""
-    return hash(f"Bearer {token.value}")
 
 
 def error_of(subject: TokenSource, *arguments: Any) -> TokenError:
@@ -40,7 +35,7 @@ def error_of(subject: TokenSource, *arguments: Any) -> TokenError:
     return caught.value
 
 
-# Keeping
+# Keeping a token
 
 
 def test_the_token_is_obtained_once_and_kept() -> None:
@@ -55,15 +50,15 @@ def test_nothing_is_ready_before_the_first_token() -> None:
     assert make_source(ScriptedSender()).ready() is None
 
 
-def test_a_fresh_token_is_ready_without_a_look_at_anything() -> None:
+def test_a_fresh_token_is_ready() -> None:
     subject = make_source(ScriptedSender())
     token = subject.token()
 
     assert token is subject.ready()
 
 
-def test_a_token_in_its_renewal_window_is_handed_out_and_renewed_behind() -> None:
-    """Nobody waits: the renewal can take as long as it likes."""
+def test_a_token_in_its_renewal_window_is_handed_out_and_renewed_in_the_background() -> None:
+    """No caller waits, however long the renewal takes."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -80,7 +75,7 @@ def test_a_token_in_its_renewal_window_is_handed_out_and_renewed_behind() -> Non
     assert sender.count == 2
 
 
-def test_a_tick_before_the_renewal_window_nothing_is_asked() -> None:
+def test_just_before_the_renewal_window_no_token_request_is_sent() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -92,7 +87,7 @@ def test_a_tick_before_the_renewal_window_nothing_is_asked() -> None:
     assert sender.count == 1
 
 
-def test_a_token_that_is_over_is_waited_for() -> None:
+def test_a_caller_waits_if_the_token_has_expired() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -102,7 +97,7 @@ def test_a_token_that_is_over_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("move", ["step_wall", "stall_wall"])
-def test_either_clock_ends_a_token(move: str) -> None:
+def test_a_token_expires_by_either_clock(move: str) -> None:
     """Suspended machines and stepped clocks."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
@@ -112,7 +107,7 @@ def test_either_clock_ends_a_token(move: str) -> None:
     assert subject.token().value == "token-2"
 
 
-def test_a_wall_clock_set_back_does_not_prolong_a_life() -> None:
+def test_a_wall_clock_set_back_does_not_extend_the_life_of_a_token() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -122,8 +117,8 @@ def test_a_wall_clock_set_back_does_not_prolong_a_life() -> None:
     assert subject.token().value == "token-2"
 
 
-def test_life_counts_from_before_the_token_request() -> None:
-    """The answer took 100 s on its way."""
+def test_the_life_of_a_token_starts_before_the_token_request() -> None:
+    """Here the answer takes 100 s."""
     clock = FakeClock()
     sender = ScriptedSender(lambda: clock.advance(100) or answer(access_token="abc", expires_in=600))
     subject = make_source(sender, clock, timeout=400)
@@ -135,7 +130,7 @@ def test_life_counts_from_before_the_token_request() -> None:
 
 @pytest.mark.parametrize("life", [1, 2, 10, 60])
 def test_short_lived_tokens_are_used_many_times(life: int) -> None:
-    """Renewal windows scale with the life: no fetch per call."""
+    """The renewal window scales with the life. Otherwise every call would begin a fetch."""
     sender, clock = ScriptedSender(life=life), FakeClock()
     subject = make_source(sender, clock)
 
@@ -155,7 +150,7 @@ def test_the_token_is_the_last_step() -> None:
     assert [token] == list(subject.steps(None, None))
 
 
-# One at a time
+# One fetch at a time
 
 
 def test_callers_that_start_together_cost_one_token_request() -> None:
@@ -173,8 +168,8 @@ def test_callers_that_start_together_cost_one_token_request() -> None:
     assert sender.count == 1
 
 
-def test_callers_that_fail_together_get_equal_errors_of_their_own() -> None:
-    """The endpoint is not asked once per waiter."""
+def test_callers_that_fail_together_get_separate_but_equal_errors() -> None:
+    """The callers do not send a token request each."""
     sender = ScriptedSender(*[answer(401, body="")] * 99)
     subject = make_source(sender)
 
@@ -191,8 +186,8 @@ def test_callers_that_fail_together_get_equal_errors_of_their_own() -> None:
     assert len({id(error) for error in errors}) == 32
 
 
-def test_a_fetch_that_nobody_waits_for_any_more_still_serves_the_next() -> None:
-    """A caller gives up (a task cancelled, a KeyboardInterrupt); the fetch goes on."""
+def test_a_fetch_whose_caller_has_gone_still_serves_the_next_one() -> None:
+    """The caller may be cancelled or interrupted. The fetch goes on."""
     sender = ScriptedSender()
     subject = make_source(sender)
 
@@ -227,7 +222,7 @@ def test_a_caller_that_comes_after_the_end_is_woken_at_once() -> None:
 # The endpoint fails
 
 
-def test_failures_that_may_pass_are_tried_again_with_growing_pauses() -> None:
+def test_temporary_failures_are_retried_after_growing_pauses() -> None:
     sender, clock = ScriptedSender(DOWN, answer(503, body=""), answer(429, body="")), FakeClock()
 
     assert make_source(sender, clock).token().value == "token-4"
@@ -250,21 +245,21 @@ def test_there_are_four_tries_at_most() -> None:
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404])
-def test_other_answers_are_final_at_once(status: int) -> None:
+def test_other_answers_are_not_retried(status: int) -> None:
     sender = ScriptedSender(answer(status, body=""))
 
     assert status == error_of(make_source(sender)).status_code
     assert sender.count == 1
 
 
-def test_an_answer_that_is_no_token_is_final_at_once() -> None:
+def test_an_answer_that_is_not_a_token_is_not_retried() -> None:
     sender = ScriptedSender(answer(body="<html>"))
 
     assert error_of(make_source(sender)).reason == "not a token"
     assert sender.count == 1
 
 
-def test_whatever_a_sender_raises_is_told_as_a_token_error() -> None:
+def test_an_exception_of_the_sender_becomes_a_token_error() -> None:
     sender = ScriptedSender(ValueError("canary"))
 
     error = error_of(make_source(sender))
@@ -274,8 +269,8 @@ def test_whatever_a_sender_raises_is_told_as_a_token_error() -> None:
     assert (error.__cause__, error.__context__) == (None, None)
 
 
-def test_an_answer_that_cannot_even_be_read_is_a_failure_and_remembered() -> None:
-    """A fetch without an outcome would be begun again, by each caller and at once."""
+def test_an_answer_that_cannot_be_read_is_a_remembered_failure() -> None:
+    """Without an outcome, each caller would begin the fetch again at once."""
     sender = ScriptedSender(TokenResponse(200, None, None))  # type: ignore[arg-type] # the point
     subject = make_source(sender)
 
@@ -302,7 +297,7 @@ def test_tries_share_the_time_that_is_left() -> None:
     assert [pytest.approx(seconds) for _, seconds in sender.log] == [20 / 3, 20 / 3, 0.5]
 
 
-def test_retry_after_is_waited_for_where_it_fits() -> None:
+def test_the_next_try_waits_for_retry_after_if_it_ends_before_the_deadline() -> None:
     sender, clock = ScriptedSender(answer(503, retry_after="7", body="")), FakeClock()
 
     make_source(sender, clock).token()
@@ -310,7 +305,7 @@ def test_retry_after_is_waited_for_where_it_fits() -> None:
     assert clock.slept == [7.0]
 
 
-def test_a_retry_after_that_does_not_fit_ends_the_tries() -> None:
+def test_a_retry_after_beyond_the_deadline_ends_the_tries() -> None:
     sender, clock = ScriptedSender(answer(503, retry_after="60", body="")), FakeClock()
 
     error = error_of(make_source(sender, clock))
@@ -320,7 +315,7 @@ def test_a_retry_after_that_does_not_fit_ends_the_tries() -> None:
 
 
 def test_a_failure_is_remembered_for_three_seconds() -> None:
-    """A wrong secret must not become a flood."""
+    """A wrong secret must not cause a flood of token requests."""
     sender, clock = ScriptedSender(*[answer(401, body="")] * 9), FakeClock()
     subject = make_source(sender, clock)
 
@@ -337,7 +332,7 @@ def test_a_failure_is_remembered_for_three_seconds() -> None:
 
 
 @pytest.mark.parametrize(("retry_after", "memory"), [("1", 3), ("7", 7), ("31536000", 10)])
-def test_a_retry_after_prolongs_the_memory_up_to_ten_seconds(retry_after: str, memory: float) -> None:
+def test_retry_after_extends_the_memory_of_a_failure_up_to_ten_seconds(retry_after: str, memory: float) -> None:
     sender, clock = ScriptedSender(answer(429, retry_after=retry_after, body="")), FakeClock()
     subject = make_source(sender, clock, timeout=0.5)
     error_of(subject)
@@ -349,8 +344,8 @@ def test_a_retry_after_prolongs_the_memory_up_to_ten_seconds(retry_after: str, m
     assert subject.token().value == "token-2"
 
 
-def test_a_failed_renewal_costs_nobody_anything_while_the_token_is_good(caplog: pytest.LogCaptureFixture) -> None:
-    """Used to its end, with a warning for each failed renewal, and recovery is noticed."""
+def test_a_failed_renewal_affects_no_caller_while_the_token_is_good(caplog: pytest.LogCaptureFixture) -> None:
+    """Each failed renewal logs a warning and doubles the pause. A later renewal succeeds."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -394,7 +389,7 @@ def test_a_renewal_waits_while_another_failure_is_remembered() -> None:
     assert sender.count == 3
 
 
-def test_when_renewals_fail_to_the_end_the_error_comes_then() -> None:
+def test_if_all_renewals_fail_callers_get_the_error_once_the_token_has_expired() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -407,11 +402,11 @@ def test_when_renewals_fail_to_the_end_the_error_comes_then() -> None:
     assert error_of(subject).status_code == 401
 
 
-# Waiting is bounded
+# Limits of waiting
 
 
 def test_no_caller_waits_longer_than_the_timeout() -> None:
-    """Real time: the sender is silent, and the whole is bounded whatever it does."""
+    """In real time, with a sender that does not answer."""
     sender = ScriptedSender()
     subject = make_source(sender, clock=None, timeout=0.05)
     subject = TokenSource(real_time(subject, 0.05), TokenError)
@@ -422,7 +417,7 @@ def test_no_caller_waits_longer_than_the_timeout() -> None:
         assert all(error.retryable for error in errors)
 
 
-def test_an_overdue_fetch_is_disowned_and_its_late_token_dropped() -> None:
+def test_an_overdue_fetch_is_ended_and_its_late_token_dropped() -> None:
     sender = ScriptedSender()
     subject = TokenSource(real_time(make_source(sender), 0.05), TokenError)
 
@@ -434,8 +429,8 @@ def test_an_overdue_fetch_is_disowned_and_its_late_token_dropped() -> None:
     assert error_of(subject).reason == "timed out"
 
 
-def test_a_renewal_that_sleeps_with_a_frozen_process_is_not_waited_for_for_ever() -> None:
-    """Nobody has waited for it from its start: who needs the token asks anew."""
+def test_a_caller_does_not_wait_for_ever_for_a_renewal_that_slept_in_a_frozen_process() -> None:
+    """The callers that joined it ask again."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -455,8 +450,8 @@ def test_a_renewal_that_sleeps_with_a_frozen_process_is_not_waited_for_for_ever(
     assert subject.token().value == "token-3"
 
 
-def test_an_overdue_renewal_is_a_failed_one(caplog: pytest.LogCaptureFixture) -> None:
-    """A warning and a pause: a silent endpoint must not gather a thread for each timeout."""
+def test_an_overdue_renewal_counts_as_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """It logs a warning and causes a pause. Otherwise a silent endpoint would collect a thread for each timeout."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -480,7 +475,7 @@ def test_an_overdue_renewal_is_a_failed_one(caplog: pytest.LogCaptureFixture) ->
     wait_for_fetches()
 
 
-def test_who_joined_a_renewal_that_went_overdue_asks_anew() -> None:
+def test_a_caller_that_joined_an_overdue_renewal_asks_again() -> None:
     sender, clock = ScriptedSender(life=100), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -490,7 +485,7 @@ def test_who_joined_a_renewal_that_went_overdue_asks_anew() -> None:
         subject.token()
         for _ in range(2):
             assert sender.arrived.acquire(timeout=5)
-        clock.advance(16)  # over, with the renewal under way
+        clock.advance(16)  # expired, while the renewal runs
         waiting = subject.steps(None, None)
         assert isinstance(next(waiting), Wait)
         clock.advance(15)  # the renewal is overdue
@@ -500,7 +495,7 @@ def test_who_joined_a_renewal_that_went_overdue_asks_anew() -> None:
     assert next(waiting).value == "token-3"  # type: ignore[union-attr] # a token by now
 
 
-def test_a_callers_own_patience_shortens_its_wait_alone() -> None:
+def test_a_callers_own_timeout_shortens_only_its_own_wait() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
 
@@ -536,7 +531,7 @@ def test_a_refused_token_is_replaced_for_the_host_that_refused_it() -> None:
     assert subject.token(OTHER).value == "token-2"
 
 
-def test_a_refused_token_stays_good_for_other_hosts_until_its_replacement_is_there() -> None:
+def test_a_refused_token_is_used_for_other_hosts_until_it_is_replaced() -> None:
     sender = ScriptedSender()
     subject = make_source(sender)
     token = subject.token(HOST)
@@ -548,7 +543,7 @@ def test_a_refused_token_stays_good_for_other_hosts_until_its_replacement_is_the
         assert token is subject.token(OTHER)
 
 
-def test_a_token_that_some_host_refused_is_not_handed_to_who_names_none() -> None:
+def test_a_caller_that_names_no_host_gets_no_token_that_a_host_refused() -> None:
     subject = make_source(ScriptedSender())
     refuse(subject, subject.token(HOST), HOST)
 
@@ -568,7 +563,7 @@ def test_many_refusals_of_one_token_cost_one_token_request() -> None:
     assert sender.count == 2
 
 
-def test_a_late_refusal_does_not_throw_away_a_newer_token() -> None:
+def test_a_late_refusal_does_not_replace_a_newer_token() -> None:
     sender = ScriptedSender()
     subject = make_source(sender)
     old = subject.token(HOST)
@@ -581,8 +576,8 @@ def test_a_late_refusal_does_not_throw_away_a_newer_token() -> None:
     assert sender.count == 2
 
 
-def test_a_host_that_refuses_everything_uses_up_its_allowance() -> None:
-    """Then its 401s are handed back, and the token stays."""
+def test_a_host_that_refuses_every_token_uses_up_the_allowance() -> None:
+    """Then callers get its 401s, and the token stays."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
 
@@ -623,7 +618,7 @@ def test_one_refusal_of_several_answers_costs_few_token_requests(every: int) -> 
     assert sender.count <= 8 + 3 * 9
 
 
-def test_a_revocation_is_healed_within_twenty_seconds_of_a_storm() -> None:
+def test_a_revoked_token_is_replaced_twenty_seconds_after_the_allowance_was_used_up() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     while refuse(subject, subject.token(HOST), HOST):
@@ -634,7 +629,7 @@ def test_a_revocation_is_healed_within_twenty_seconds_of_a_storm() -> None:
     assert subject.token(HOST).value == f"token-{sender.count}"
 
 
-def test_if_no_replacement_can_be_had_the_mark_stays_and_the_next_request_tries_anew() -> None:
+def test_if_the_replacement_fails_the_mark_stays_and_a_later_request_fetches_again() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     token = subject.token(HOST)
@@ -648,7 +643,7 @@ def test_if_no_replacement_can_be_had_the_mark_stays_and_the_next_request_tries_
     assert subject.token(HOST).value == "token-3"
 
 
-def test_a_refusal_while_a_fetch_is_under_way_joins_it() -> None:
+def test_a_refusal_during_a_fetch_joins_it() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     token = subject.token(HOST)
@@ -667,7 +662,7 @@ def test_a_refusal_while_a_fetch_is_under_way_joins_it() -> None:
 
 @pytest.mark.parametrize("succeeds", [True, False])
 def test_a_refusal_beyond_the_allowance_waits_for_a_renewal_that_runs(succeeds: bool) -> None:
-    """If the renewal fails, the host gets the old token again: no other one is to come."""
+    """If the renewal fails, the host gets the old token again: no other token will come."""
     sender, clock = ScriptedSender(life=10), FakeClock()
     subject = make_source(sender, clock)
     while refuse(subject, subject.token(HOST), HOST):
@@ -686,7 +681,7 @@ def test_a_refusal_beyond_the_allowance_waits_for_a_renewal_that_runs(succeeds: 
     assert (subject.token(HOST) is old) != succeeds
 
 
-def test_a_refusal_of_an_earlier_token_costs_nothing_however_old_it_is() -> None:
+def test_a_refusal_of_an_earlier_token_costs_no_token_request() -> None:
     sender = ScriptedSender()
     subject = make_source(sender)
     tokens = []
@@ -722,8 +717,8 @@ def test_invalidate_forgets_a_failure() -> None:
     assert subject.token().value == "token-2"
 
 
-def test_a_fetch_under_way_serves_its_waiters_but_is_not_kept() -> None:
-    """Who comes after the call waits for it to end (never two at once), then fetches anew."""
+def test_a_fetch_that_runs_during_invalidate_serves_its_callers_and_its_token_is_not_kept() -> None:
+    """A caller that comes after `invalidate` waits for the end of that fetch, and then begins another."""
     sender = ScriptedSender()
     subject = make_source(sender)
 
@@ -743,7 +738,7 @@ def test_a_fetch_under_way_serves_its_waiters_but_is_not_kept() -> None:
     assert next(after).value == "token-2"  # type: ignore[union-attr] # a token by now
 
 
-def test_a_failed_fetch_that_was_invalidated_is_not_remembered() -> None:
+def test_the_failure_of_a_fetch_that_ran_during_invalidate_is_not_remembered() -> None:
     sender = ScriptedSender(answer(401, body=""))
     subject = make_source(sender)
 
@@ -758,7 +753,7 @@ def test_a_failed_fetch_that_was_invalidated_is_not_remembered() -> None:
     assert subject.token().value == "token-2"
 
 
-# Credentials by a callable
+# Credentials from a callable
 
 
 class Vault:
@@ -771,7 +766,7 @@ class Vault:
         return AppCredentials(KEY, self.secrets[0])
 
 
-def test_a_callable_is_asked_before_each_token_request() -> None:
+def test_a_callable_is_asked_once_per_fetch() -> None:
     vault = Vault(SECRET)
     subject = make_source(ScriptedSender(), credentials=vault)
 
@@ -793,7 +788,7 @@ def test_a_failure_is_remembered_for_the_credentials_that_failed() -> None:
     assert sender.count == 1
 
 
-def test_the_memory_of_a_failure_is_not_prolonged_by_asking_again() -> None:
+def test_asking_again_does_not_extend_the_memory_of_a_failure() -> None:
     sender, clock = ScriptedSender(answer(401, body="")), FakeClock()
     subject = make_source(sender, clock, credentials=Vault(SECRET))
     error_of(subject)
@@ -804,7 +799,7 @@ def test_the_memory_of_a_failure_is_not_prolonged_by_asking_again() -> None:
     assert subject.token().value == "token-2"
 
 
-def test_other_credentials_forget_a_failure() -> None:
+def test_new_credentials_are_tried_at_once_after_a_failure() -> None:
     vault = Vault("old")
     subject = make_source(ScriptedSender(answer(401, body="")), credentials=vault)
     error_of(subject)
@@ -814,7 +809,7 @@ def test_other_credentials_forget_a_failure() -> None:
     assert subject.token().value == "token-2"
 
 
-def test_a_callable_that_raises_is_a_token_error_without_its_words() -> None:
+def test_a_callable_that_raises_is_a_token_error_without_the_text_of_the_exception() -> None:
     def vault() -> AppCredentials:
         raise RuntimeError("canary")
 
@@ -844,7 +839,7 @@ def test_a_callable_that_raises_is_not_asked_again_for_three_seconds() -> None:
     assert len(asked) == 2
 
 
-def test_even_a_system_exit_of_a_callable_strands_nobody() -> None:
+def test_a_system_exit_in_a_callable_is_a_token_error() -> None:
     def vault() -> AppCredentials:
         raise SystemExit
 
@@ -896,8 +891,8 @@ def test_a_warning_turned_into_an_error_costs_one_call_and_never_the_token() -> 
     assert subject.ready() is not None
 
 
-def test_the_warning_reaches_a_caller_even_if_the_first_one_has_gone() -> None:
-    """Until then no token is ready unseen."""
+def test_the_warning_reaches_a_caller_even_if_the_first_caller_has_gone() -> None:
+    """Until a caller has got the warning, no token is ready."""
     sender = ScriptedSender(scope="a")
     subject = make_source(sender, scope="a b")
     with sender.held():
@@ -912,7 +907,7 @@ def test_the_warning_reaches_a_caller_even_if_the_first_one_has_gone() -> None:
 
 
 @pytest.mark.parametrize(("asked", "granted"), [(None, "a"), ("a", "a b"), ("a", None), ("comms:x", "comms:*")])
-def test_nothing_is_missing(asked: str | None, granted: str | None) -> None:
+def test_there_is_no_warning_if_no_scope_is_missing(asked: str | None, granted: str | None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_source(ScriptedSender(scope=granted), scope=asked).token()
@@ -938,21 +933,21 @@ def test_an_obtained_and_a_renewed_token_are_logged(caplog: pytest.LogCaptureFix
     assert [record.levelname for record in caplog.records] == ["INFO", "DEBUG", "INFO"]
 
 
-@pytest.mark.parametrize(("scope", "told"), [(None, "scopes not named"), ("", "scopes none")])
-def test_the_log_tells_no_scopes_from_none_named(
-    scope: str | None, told: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("scope", "text"), [(None, "scopes not named"), ("", "scopes none")])
+def test_the_log_distinguishes_no_scopes_from_unnamed_scopes(
+    scope: str | None, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="dolby_auth_plugin"):
         make_source(ScriptedSender(scope=scope)).token()
         wait_for_fetches()
 
-    assert told in caplog.text
+    assert text in caplog.text
 
 
-# Process life
+# Threads, interrupts and forks
 
 
-def test_where_no_thread_can_be_started_the_caller_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_thread_can_be_started_the_caller_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter shuts down, or a limit is reached."""
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     sender = ScriptedSender()
@@ -963,7 +958,7 @@ def test_where_no_thread_can_be_started_the_caller_fetches(monkeypatch: pytest.M
 
 @contextmanager
 def held_elsewhere(subject: TokenSource) -> Iterator[None]:
-    """Another thread has the lock."""
+    """Inside the block, another thread holds the lock."""
     entered, leave = threading.Event(), threading.Event()
     lock = lock_of(subject)
 
@@ -986,7 +981,7 @@ def no_thread(self: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_where_no_thread_can_be_started_a_renewal_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_thread_can_be_started_a_renewal_is_postponed(monkeypatch: pytest.MonkeyPatch) -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -1003,7 +998,9 @@ def test_where_no_thread_can_be_started_a_renewal_can_wait(monkeypatch: pytest.M
     assert subject.token().value == "token-2"
 
 
-def test_an_interrupt_while_a_thread_starts_strands_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_interrupt_during_the_start_of_a_thread_the_next_caller_gets_a_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def interrupted(self: threading.Thread) -> None:
         raise KeyboardInterrupt
 
@@ -1016,7 +1013,7 @@ def test_an_interrupt_while_a_thread_starts_strands_nobody(monkeypatch: pytest.M
     assert subject.token().value == "token-1"
 
 
-def test_who_waits_for_a_fetch_whose_thread_never_started_asks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_asks_again_if_the_thread_of_its_fetch_never_started(monkeypatch: pytest.MonkeyPatch) -> None:
     sender = ScriptedSender()
     subject = make_source(sender)
     got: list[AccessToken] = []
@@ -1038,7 +1035,7 @@ def test_who_waits_for_a_fetch_whose_thread_never_started_asks_anew(monkeypatch:
     assert ["token-1"] == [token.value for token in got]
 
 
-def test_a_fetch_that_was_given_up_asks_for_nothing_if_its_thread_comes_to_life(
+def test_a_fetch_that_was_given_up_sends_no_token_request_if_its_thread_starts_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sender = ScriptedSender()
@@ -1059,11 +1056,11 @@ def test_a_fetch_that_was_given_up_asks_for_nothing_if_its_thread_comes_to_life(
     assert sender.count == 0
 
 
-def test_no_thread_is_started_with_the_lock_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start waits for the new thread to run, and nobody must wait for that."""
+def test_no_thread_is_started_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Thread.start` waits until the new thread runs. No caller may wait for that."""
     start = threading.Thread.start
 
-    def in_others_sight(self: threading.Thread) -> None:
+    def start_while_another_takes_the_lock(self: threading.Thread) -> None:
         other = threading.Thread(target=take_the_lock)
         start(other)
         other.join(5)
@@ -1075,12 +1072,12 @@ def test_no_thread_is_started_with_the_lock_held(monkeypatch: pytest.MonkeyPatch
             pass
 
     subject = make_source(ScriptedSender())
-    monkeypatch.setattr(threading.Thread, "start", in_others_sight)
+    monkeypatch.setattr(threading.Thread, "start", start_while_another_takes_the_lock)
 
     assert subject.token().value == "token-1"
 
 
-def test_a_signal_handler_may_use_what_it_interrupted() -> None:
+def test_a_signal_handler_may_use_the_source_that_it_interrupted() -> None:
     """It runs in the interrupted thread, which may hold the lock."""
     subject = make_source(ScriptedSender())
     token = subject.token()
@@ -1111,8 +1108,8 @@ def test_a_signal_handler_gets_no_token_that_its_host_refused() -> None:
         assert error_of(subject, HOST).reason == "would wait for itself"
 
 
-def test_credentials_that_ask_for_a_token_themselves_are_a_token_error() -> None:
-    """They would wait for the fetch that waits for them."""
+def test_a_credentials_callable_that_asks_its_own_source_is_a_token_error() -> None:
+    """It would wait for the fetch that waits for it."""
 
     def ask() -> AppCredentials:
         subject.token()
@@ -1125,8 +1122,8 @@ def test_credentials_that_ask_for_a_token_themselves_are_a_token_error() -> None
     assert sender.count == 0
 
 
-def test_a_fetch_whose_starter_was_interrupted_still_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interrupt came when the thread had begun."""
+def test_a_fetch_whose_starter_was_interrupted_still_serves_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupt comes after the thread has started."""
     start = threading.Thread.start
 
     def interrupted(self: threading.Thread) -> None:
@@ -1144,7 +1141,9 @@ def test_a_fetch_whose_starter_was_interrupted_still_serves(monkeypatch: pytest.
     assert subject.token().value == "token-1"
 
 
-def test_an_interrupt_in_a_caller_that_fetches_strands_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_interrupt_in_a_caller_that_fetches_the_next_caller_gets_a_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     interrupted = ScriptedSender()
     interrupted.script = [lambda: (_ for _ in ()).throw(KeyboardInterrupt)]
     clock = FakeClock()
@@ -1156,8 +1155,8 @@ def test_an_interrupt_in_a_caller_that_fetches_strands_nobody(monkeypatch: pytes
     assert subject.token().value == "token-2"
 
 
-def test_after_a_fork_the_lock_is_new_and_no_fetch_is_under_way() -> None:
-    """What a child process runs first, run here."""
+def test_after_a_fork_the_lock_is_new_and_no_fetch_runs() -> None:
+    """The fork hook of a child, called in this process."""
     sender = ScriptedSender()
     subject = make_source(sender)
     with sender.held():
@@ -1172,8 +1171,8 @@ def test_after_a_fork_the_lock_is_new_and_no_fetch_is_under_way() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_is_not_held_up_by_what_its_parent_was_doing() -> None:
-    """With a fetch in flight and the lock held by threads that the child does not have."""
+def test_a_forked_child_does_not_wait_for_threads_of_its_parent() -> None:
+    """At the fork, a fetch runs and the lock is held, by threads that the child does not have."""
     sender = ScriptedSender()
     subject = make_source(sender)
     with sender.held():
@@ -1190,8 +1189,8 @@ def test_a_forked_child_is_not_held_up_by_what_its_parent_was_doing() -> None:
     assert subject.token().value == "token-1"
 
 
-def test_a_source_can_be_collected() -> None:
-    """What looks after forks does not keep it alive."""
+def test_a_source_can_be_garbage_collected() -> None:
+    """The fork hook does not keep it alive."""
     subject = make_source(ScriptedSender())
     subject.token()
     gone = weakref.ref(subject)
@@ -1213,7 +1212,7 @@ def test_without_token_shares_the_configuration_and_nothing_else() -> None:
     assert other.token().value == "token-2"
 
 
-def test_pickling_takes_the_configuration_and_no_token() -> None:
+def test_a_pickle_has_the_configuration_and_no_token() -> None:
     subject = make_source(ScriptedSender())
     fetcher_of(subject).send = silent
     token = AccessToken.issued("canary", None, 1800, FakeClock().now(), 0.5)
@@ -1228,16 +1227,16 @@ def test_pickling_takes_the_configuration_and_no_token() -> None:
 
 
 def silent(request: TokenRequest, seconds: float) -> Failure:
-    """A sender that pickles."""
+    """A sender that can be pickled."""
     return DOWN
 
 
-def test_there_is_one_hook_for_forks_however_many_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`os.register_at_fork` keeps for ever what it is given."""
+def test_all_sources_share_one_fork_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`os.register_at_fork` keeps its functions for ever."""
     hooks: list[Any] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook), raising=False)
 
     sources = [make_source(ScriptedSender()) for _ in range(10)]
 
-    assert all(forks_are_told_to(source) for source in sources)
+    assert all(is_reset_after_fork(source) for source in sources)
     assert hooks == []

@@ -32,7 +32,7 @@ def with_token(token: AccessToken) -> TokenState:
 
 
 def test_the_token_may_stay_after_a_refusal() -> None:
-    """A shared cache can tell that nobody may replace it. The refused request gets the same token again."""
+    """A shared cache may answer that the token is not replaced. The refused request then gets the same token again."""
     token = issued("one")
     subject = with_token(token)
     assert subject.refuse(token.fingerprint, HOST, NOW)
@@ -46,7 +46,7 @@ def test_the_token_may_stay_after_a_refusal() -> None:
 
 
 def test_each_refusal_of_a_token_that_stays_is_charged() -> None:
-    """Otherwise every 401 would look into the cache."""
+    """Otherwise every 401 would cause a look-up in the cache."""
     token = issued("one")
     subject = with_token(token)
 

@@ -40,13 +40,13 @@ def test_renewal_opens_at_a_share_of_the_life_before_the_end(life: int, chance: 
     assert not subject.is_fresh(ASKED.after(opens))
 
 
-@pytest.mark.parametrize(("life", "over"), [(1800, 1795.0), (86_400, 86_395.0), (60, 57.0), (10, 9.5), (1, 0.95)])
-def test_token_is_over_before_its_end_since_it_has_to_travel(life: int, over: float) -> None:
+@pytest.mark.parametrize(("life", "expired"), [(1800, 1795.0), (86_400, 86_395.0), (60, 57.0), (10, 9.5), (1, 0.95)])
+def test_a_token_expires_early_to_leave_time_for_the_request(life: int, expired: float) -> None:
     """A twentieth of the life, at most 5 s, before the end."""
     subject = token(life)
 
-    assert subject.is_good(ASKED.after(over - TICK))
-    assert not subject.is_good(ASKED.after(over))
+    assert subject.is_good(ASKED.after(expired - TICK))
+    assert not subject.is_good(ASKED.after(expired))
 
 
 @pytest.mark.parametrize("life", [1, 2, 10, 60, 1800, 86_400])
@@ -55,7 +55,7 @@ def test_a_token_is_fresh_for_most_of_its_life(life: int) -> None:
     assert token(life).is_fresh(ASKED.after(life * 0.79))
 
 
-def test_life_ends_when_the_wall_clock_says_so() -> None:
+def test_a_token_expires_by_the_wall_clock() -> None:
     """A suspended machine's monotonic clock stands still."""
     suspended = Instant(ASKED.monotonic, ASKED.wall + 1795)
 
@@ -63,7 +63,7 @@ def test_life_ends_when_the_wall_clock_says_so() -> None:
     assert not token().is_fresh(suspended)
 
 
-def test_life_ends_when_the_monotonic_clock_says_so() -> None:
+def test_a_token_expires_by_the_monotonic_clock() -> None:
     """A wall clock set back would make a token live for ever."""
     set_back = Instant(ASKED.monotonic + 1795, ASKED.wall - 86_400)
 
@@ -72,32 +72,32 @@ def test_life_ends_when_the_monotonic_clock_says_so() -> None:
 
 
 def test_expires_at_is_the_end_as_an_aware_utc_datetime() -> None:
-    """It tells the end that the service gave, without the margins."""
+    """It is the end that the service gave, without the margins."""
     assert datetime(2023, 11, 14, 22, 43, 20, tzinfo=UTC) == token().expires_at
 
 
 def test_repr_and_str_do_not_show_the_value() -> None:
-    """Neither as such nor within the header."""
+    """The header contains the value too."""
     subject = AccessToken.issued("canary", frozenset({"comms:*"}), 1800, ASKED, 0.5)
 
     assert "canary" not in repr(subject) + str(subject) + f"{subject}"
     assert "comms:*" in repr(subject)
 
 
-def test_pickling_is_refused() -> None:
+def test_a_token_cannot_be_pickled() -> None:
     """A token in a cache or a job queue is a leak."""
     with pytest.raises(TypeError, match="can't be pickled"):
         pickle.dumps(token())
 
 
-def test_copying_is_refused_like_pickling() -> None:
-    """`copy` goes the same way; the value is frozen, so there is nothing to copy it for."""
+def test_a_token_cannot_be_copied() -> None:
+    """`copy` uses the pickle protocol. A token can't be changed, so nobody needs a copy."""
     with pytest.raises(TypeError, match="can't be pickled"):
         copy.copy(token())
 
 
-def test_it_cannot_be_changed() -> None:
-    """What was published to all threads must stay what it is."""
+def test_a_token_cannot_be_changed() -> None:
+    """All threads share it."""
     subject = token()
 
     with pytest.raises(AttributeError, match="can't be changed"):
@@ -106,6 +106,6 @@ def test_it_cannot_be_changed() -> None:
         del subject.value
 
 
-def test_equal_tokens_are_one_in_a_set() -> None:
+def test_equal_tokens_are_one_element_of_a_set() -> None:
     assert len({token(), token(), token(60)}) == 2
     assert token() != "abc"

@@ -1,4 +1,4 @@
-"""The fixtures of the matrices, for all modules here."""
+"""The fixtures of `tests/matrix.py`, for all modules in this folder."""
 
 from ..matrix import driver, scene, stage
 

@@ -1,8 +1,8 @@
 """
-Every kind of body that the host libraries take, on a request that is answered 401.
+Every kind of body that the libraries accept, in a request that is answered with 401.
 
-It arrives whole a second time, or is not sent again and the 401 goes back. An error that the library itself raises for
-a body has to come through as it is.
+The body arrives whole a second time, or it is not sent again and the caller gets the 401. An error that the library
+itself raises for a body comes through unchanged.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..servers import Received, Reply, Server, serving
 CONTENT = b"content"
 MEBIBYTE = bytes(range(256)) * 4096
 
-# A call's options, made anew for each call; what has to be closed goes on the stack.
+# The options of a call, made again for each call. The stack closes files.
 Options = Callable[[ExitStack], dict[str, Any]]
 
 
@@ -38,8 +38,8 @@ Options = Callable[[ExitStack], dict[str, Any]]
 class Body:
     """
     Attributes:
-        options: What the client is given.
-        sent: What has to arrive; of a multipart body, the names and contents of its parts.
+        options: The options for the client.
+        sent: The body that must arrive. For a multipart body, the names and contents of its parts.
         again: Whether it can be sent again.
         chunked: Whether it has no `Content-Length`.
     """
@@ -99,7 +99,7 @@ async def async_generator() -> AsyncIterator[bytes]:
     yield CONTENT[3:]
 
 
-class Untold:
+class FileWithoutTell:
     """A file without `tell`."""
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Untold:
         return iter(self._file)
 
 
-class Seekless(Untold):
+class FileFailingSeek(FileWithoutTell):
     """A file whose `seek` raises."""
 
     def __init__(self, error: Exception) -> None:
@@ -125,29 +125,29 @@ class Seekless(Untold):
         raise self._error
 
 
-class Stuck(io.BytesIO):
-    """A file that takes any `seek`, and stays where it is."""
+class FileIgnoringSeek(io.BytesIO):
+    """A file that accepts any `seek`, and does not move."""
 
     def seek(self, position: int, whence: int = 0) -> Any:
         return None
 
 
-class Unmoved(io.BytesIO):
-    """A stream made of a file: it says that it can seek, as its base does, and can't."""
+class FileRejectingSeek(io.BytesIO):
+    """A file that says that it can seek, like its base class, but can't."""
 
     def seek(self, position: int, whence: int = 0) -> int:
         raise io.UnsupportedOperation
 
 
-class Unasked(io.BytesIO):
-    """A file that can't even be asked."""
+class FileFailingSeekable(io.BytesIO):
+    """A file whose `seekable` raises."""
 
     def seekable(self) -> bool:
         raise NotImplementedError
 
 
 def stream_of(library: Any, **attributes: Any) -> Any:
-    """A stream of the caller's own, for clients of both kinds, that can be read once."""
+    """A caller's own stream, for sync and async clients. It can be read once."""
 
     class OneShot(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc] # known at run time
         def __init__(self) -> None:
@@ -185,43 +185,59 @@ OF_REQUESTS = [
     Body("bytearray", content(lambda: bytearray(CONTENT))),
     Body("memoryview", content(lambda: memoryview(CONTENT))),
     Body("file", lambda stack: {"content": disk_file(stack)}),
-    Body("file somewhere inside", lambda stack: {"content": disk_file(stack, 3)}, CONTENT[3:]),
+    Body("file with a position", lambda stack: {"content": disk_file(stack, 3)}, CONTENT[3:]),
     Body("file at its end", lambda stack: {"content": disk_file(stack, 7)}, b"", chunked=True),
     Body("text file", lambda stack: {"content": text_file(stack)}, "täxt".encode()),
-    # It could be, but requests asks for an `__iter__` before it notes the position.
+    # It could be sent again, but requests notes the position only of a body with `__iter__`.
     Body("memory map", lambda stack: {"content": memory_map(stack)}, again=False),
     Body("pipe", lambda stack: {"content": pipe(stack)}, again=False, chunked=True),
-    Body("file without tell", content(Untold), again=False),
-    Body("file without seek", content(lambda: Seekless(OSError("no"))), again=False),
-    Body("file that is no file", content(lambda: Seekless(NotImplementedError("no"))), again=False),
-    Body("file that stays", content(lambda: Stuck(CONTENT)), again=False, chunked=True),
+    Body("file without tell", content(FileWithoutTell), again=False),
+    Body("file whose seek fails", content(lambda: FileFailingSeek(OSError("no"))), again=False),
+    Body(
+        "file whose seek is not implemented", content(lambda: FileFailingSeek(NotImplementedError("no"))), again=False
+    ),
+    Body("file that ignores seek", content(lambda: FileIgnoringSeek(CONTENT)), again=False, chunked=True),
     Body("generator", content(generator), again=False, chunked=True),
 ]
 
 OF_FAMILY = [
     *IN_MEMORY,
-    # The libraries send it from its beginning wherever it stands.
-    Body("multipart of a read file", lambda stack: {"files": {"file": disk_file(stack, 3)}}, MULTIPART),
+    # The libraries send it from its beginning, whatever its position.
+    Body("multipart of a file with a position", lambda stack: {"files": {"file": disk_file(stack, 3)}}, MULTIPART),
     Body(
         "multipart of one file twice",
         lambda _: {"files": [("one", file := io.BytesIO(CONTENT)), ("two", file)]},
         [("one", CONTENT), ("two", CONTENT)],
     ),
-    Body("multipart of half a file", files(HalfAFile), MULTIPART, again=False),
+    Body("multipart of an incomplete file object", files(HalfAFile), MULTIPART, again=False),
     Body(
         "multipart of a file and a stream",
         lambda _: {"files": [("file", io.BytesIO(CONTENT)), ("stream", Unseekable(CONTENT))]},
         [*MULTIPART, ("stream", CONTENT)],
         again=False,
     ),
-    Body("multipart of a file that cannot be asked", files(lambda: Unasked(CONTENT)), MULTIPART, again=False),
-    Body("multipart of a file that raises", files(lambda: Unmoved(CONTENT)), MULTIPART, again=False, chunked=True),
-    Body("multipart of a file that stays", files(lambda: Stuck(CONTENT)), MULTIPART, again=False, chunked=True),
+    Body(
+        "multipart of a file whose seekable fails", files(lambda: FileFailingSeekable(CONTENT)), MULTIPART, again=False
+    ),
+    Body(
+        "multipart of a file whose seek fails",
+        files(lambda: FileRejectingSeek(CONTENT)),
+        MULTIPART,
+        again=False,
+        chunked=True,
+    ),
+    Body(
+        "multipart of a file that ignores seek",
+        files(lambda: FileIgnoringSeek(CONTENT)),
+        MULTIPART,
+        again=False,
+        chunked=True,
+    ),
 ]
 
 OF_SYNC_FAMILY = [
     *OF_FAMILY,
-    # A file could be. But no public name tells it from a stream that is spent.
+    # A file could be sent again, but no public name distinguishes it from a consumed stream.
     Body("file", lambda stack: {"content": disk_file(stack)}, again=False),
     Body("generator", content(generator), again=False, chunked=True),
     Body("list", content(lambda: [CONTENT, CONTENT]), CONTENT * 2, again=False, chunked=True),
@@ -235,7 +251,7 @@ OF_ASYNC_FAMILY = [
 
 
 def bodies(*, again: bool) -> pytest.MarkDecorator:
-    """Each kind once in each flow; for the second library of a flow, a kind of each class of streams."""
+    """Each kind of body once in each flow. The second library of a flow gets one body for each class of streams."""
     few = ("bytes", "multipart of a file", "multipart of a file and a stream", "generator")
     tables: list[tuple[Driver, list[Body]]] = [
         (REQUESTS, OF_REQUESTS),
@@ -248,11 +264,11 @@ def bodies(*, again: bool) -> pytest.MarkDecorator:
     return matrix("body", *rows)
 
 
-# What arrived
+# Bodies that arrived
 
 
 def arrived(received: Received) -> bytes | list[tuple[str, bytes]]:
-    """The body; of a multipart one, the names and contents of its parts."""
+    """The body, or the names and contents of the parts of a multipart body."""
     kind = received.headers["Content-Type"] or ""
     if not kind.startswith("multipart/"):
         return received.body
@@ -286,7 +302,7 @@ def test_a_body_that_can_be_sent_again_arrives_whole_both_times(body: Body, scen
     first, second, last = scene.api.log
     assert (200, [401], 200, []) == (seen.status, seen.history, then.status, then.history)
     assert body.sent == arrived(first)
-    # Byte by byte, boundaries included.
+    # All bytes are the same, boundaries included.
     assert first.body == second.body
     assert [right_framing(body, first)] * 2 == [framing(first), framing(second)]
     assert first.headers["Content-Type"] == second.headers["Content-Type"]
@@ -295,7 +311,7 @@ def test_a_body_that_can_be_sent_again_arrives_whole_both_times(body: Body, scen
 
 
 @bodies(again=False)
-def test_a_body_that_cannot_be_sent_again_is_not_and_the_next_request_has_a_fresh_token(
+def test_a_body_that_cannot_be_sent_again_is_not_resent_and_the_next_request_has_a_new_token(
     body: Body, scene: Scene
 ) -> None:
     scene.api.refuse_old_tokens()
@@ -313,7 +329,7 @@ def test_a_body_that_cannot_be_sent_again_is_not_and_the_next_request_has_a_fres
 
 @pytest.mark.parametrize("attributes", [{}, {"fields": []}, {"fields": ["text"]}], ids=["plain", "no fields", "fields"])
 @each([HTTPX, TRIO])
-def test_a_stream_of_the_callers_own_is_not_sent_again(attributes: dict[str, Any], scene: Scene) -> None:
+def test_a_callers_own_stream_is_not_sent_again(attributes: dict[str, Any], scene: Scene) -> None:
     """Not even one that looks like the library's own multipart stream."""
     scene.api.refuse_old_tokens()
     library, client = scene.driver.library, scene.client
@@ -333,7 +349,7 @@ def test_a_stream_of_the_callers_own_is_not_sent_again(attributes: dict[str, Any
 
 
 def replayable(driver: Driver, file: Any = None) -> dict[str, Any]:
-    """A file as the library takes it to be sent again."""
+    """The options that send *file* in a way that can be repeated."""
     file = file or io.BytesIO(CONTENT)
     return {"content": file} if driver is REQUESTS else {"files": {"file": file}}
 
@@ -348,12 +364,12 @@ REDIRECT = Reply(307, {"Location": "/there"})
 # The replies of the API, the paths that it sees, and the statuses in `history`.
 CHAINS: dict[str, tuple[list[Reply], list[str], list[int]]] = {
     "refused after a redirect": ([REDIRECT, Reply(401), Reply()], ["/", "/there", "/there"], [307, 401]),
-    "redirected after a healed 401": ([Reply(401), REDIRECT, Reply()], ["/", "/", "/there"], [401, 307]),
+    "redirected after a retry": ([Reply(401), REDIRECT, Reply()], ["/", "/", "/there"], [401, 307]),
 }
 
 
 @matrix("chain", (ALL, CHAINS.items()))
-def test_a_file_arrives_whole_each_time_where_a_redirect_and_a_401_meet(
+def test_a_file_arrives_whole_each_time_if_a_redirect_and_a_401_come_together(
     chain: tuple[list[Reply], list[str], list[int]], scene: Scene
 ) -> None:
     replies, paths, history = chain
@@ -388,7 +404,7 @@ def test_a_body_that_a_redirect_dropped_does_not_come_back(scene: Scene) -> None
 
 @each(ALL)
 def test_a_body_that_is_redirected_to_another_allowed_host_arrives_whole_with_the_token(scene: Scene) -> None:
-    """The second host sees it twice, since the libraries strip the token on the way."""
+    """The second host gets it twice, because the libraries remove the token on a redirect."""
     other = scene.stack.enter_context(serving())
     scene.options["allowed_hosts"].append(other.host)
     scene.api.answer = lambda _: Reply(307, {"Location": f"{other.url}/there"})
@@ -402,14 +418,14 @@ def test_a_body_that_is_redirected_to_another_allowed_host_arrives_whole_with_th
     assert len(scene.endpoint.log) == 1
 
 
-# What the library does by itself
+# Errors of the library and of the body
 
-# httpx leaves an async stream that broke off to trio, which tells of it.
+# httpx does not close an async stream that raised an error. trio warns of that.
 leaving_streams = pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 
 
 def outcome(client: Client, url: str, options: dict[str, Any]) -> Any:
-    """The status, or the error by its kind and words."""
+    """The status, or the type and text of the error."""
     try:
         return client.send("POST", url, **options).status
     except Exception as error:
@@ -426,7 +442,7 @@ def outcome(client: Client, url: str, options: dict[str, Any]) -> Any:
     ([REQUESTS], [("list", content(lambda: [b"one", b"two"])), ("numbers", content(lambda: iter([1, 2])))]),
 )
 @leaving_streams
-def test_what_the_library_does_not_take_is_its_own_error(options: Options, scene: Scene) -> None:
+def test_a_body_that_the_library_rejects_raises_the_librarys_own_error(options: Options, scene: Scene) -> None:
     client, url = scene.client, scene.api.url
     plain = outcome(client, url, options(scene.stack))
 
@@ -438,7 +454,7 @@ def test_what_the_library_does_not_take_is_its_own_error(options: Options, scene
 
 @each(ALL)
 def test_a_stream_that_the_library_redirects_ends_as_it_would_without_the_auth(scene: Scene) -> None:
-    """It ends in an error of httpx, or emptied by requests: then the 401 is not healed with an empty body."""
+    """httpx raises an error. requests sends an empty body, and the 401 to that is not retried."""
     scene.api.answer = lambda received: Reply(401) if received.path == "/there" else REDIRECT
     spent = async_generator if scene.driver in ASYNC else generator
 
@@ -452,11 +468,11 @@ def test_a_stream_that_the_library_redirects_ends_as_it_would_without_the_auth(s
 
 
 class BrokenSourceError(Exception):
-    """The caller's own."""
+    """An error in the caller's own code."""
 
 
 @each(ALL)
-def test_an_error_of_the_body_itself_comes_through_untouched(scene: Scene) -> None:
+def test_an_error_of_the_body_itself_comes_through_unchanged(scene: Scene) -> None:
     """It costs no token, and its connection is not used again."""
     error = BrokenSourceError("half-way")
 
@@ -477,7 +493,7 @@ def test_an_error_of_the_body_itself_comes_through_untouched(scene: Scene) -> No
     assert len(scene.endpoint.log) == 1
 
 
-# Between the sends
+# Changes between two sends
 
 
 def shrink(file: Any) -> None:
@@ -490,8 +506,8 @@ def grow(file: Any) -> None:
 
 
 @matrix("change", ([REQUESTS, HTTPX, TRIO], [("shrink", shrink), ("grow", grow)]))
-def test_a_file_that_has_another_size_by_now_is_not_sent_again(change: Callable[[Any], None], scene: Scene) -> None:
-    """With the first `Content-Length` the server would wait for the rest, or take the surplus for another request."""
+def test_a_file_whose_size_has_changed_is_not_sent_again(change: Callable[[Any], None], scene: Scene) -> None:
+    """With the old `Content-Length`, the server would wait for the rest, or read the surplus as another request."""
     file = disk_file(scene.stack)
 
     def answer(_: Received) -> Reply:
@@ -508,11 +524,11 @@ def test_a_file_that_has_another_size_by_now_is_not_sent_again(change: Callable[
     assert (2, 2) == (len(scene.api.log), len(scene.endpoint.log))
 
 
-# Answers that come early
+# Refusals before the body was read
 
 
 class Source:
-    """Many chunks; from the second on they wait for the server to have hung up."""
+    """Many chunks. From the second on, they wait until the server has closed the connection."""
 
     def __init__(self, hung_up: threading.Event) -> None:
         self.hung_up = hung_up
@@ -531,7 +547,7 @@ class Source:
 
 
 class Waiting(io.BytesIO):
-    """A file of which all after the first piece waits for the server to have hung up."""
+    """A file whose second read waits until the server has closed the connection."""
 
     def __init__(self, hung_up: threading.Event) -> None:
         super().__init__(MEBIBYTE)
@@ -543,7 +559,7 @@ class Waiting(io.BytesIO):
 
 
 def hurry(api: Server) -> None:
-    """The first token, or its lack, is refused before the body has been read, and the connection closed."""
+    """Refuse the first token, or a missing one, before the body was read, and close the connection."""
     first: list[str | None] = []
 
     def hurried(headers: Message) -> bool:
@@ -565,7 +581,7 @@ def status_or_error(scene: Scene, api: Server, options: dict[str, Any]) -> int |
 @each(ALL)
 @leaving_streams
 def test_a_stream_refused_before_it_was_read_ends_as_it_would_without_the_auth(scene: Scene) -> None:
-    """With the 401 or in an error, as the library sees the connection go; it is not begun twice."""
+    """The library returns the 401, or raises an error for the closed connection. The stream is not started twice."""
 
     def stream(api: Server) -> Any:
         source = Source(api.hung_up)
@@ -580,14 +596,14 @@ def test_a_stream_refused_before_it_was_read_ends_as_it_would_without_the_auth(s
 
     assert plain in {401, None}
     assert (plain, 1) == (end, requests)
-    # A caller that did not see the 401 then has it healed now.
+    # If the library did not see the first 401, this request is refused and retried.
     assert then.status == 200
     assert len(scene.endpoint.log) == 2
 
 
 @each(ALL)
 @leaving_streams
-def test_a_file_refused_before_it_was_read_arrives_whole_where_the_refusal_is_seen(scene: Scene) -> None:
+def test_a_file_refused_before_it_was_read_arrives_whole_if_the_library_sees_the_401(scene: Scene) -> None:
     with serving() as other:
         plain = status_or_error(scene, other, replayable(scene.driver, Waiting(other.hung_up)))
 

@@ -1,7 +1,8 @@
 """
-Who waits for a token may be cancelled, interrupted or die at any moment: that hurts nobody else, and leaves nothing.
+A caller that waits for a token may be cancelled, interrupted or killed at any moment. That affects no other caller, and
+leaves nothing behind.
 
-Tasks are cancelled at each point where a call can wait, threads interrupted between any two instructions.
+Tasks are cancelled at each point where a call can wait. Threads are interrupted between any two instructions.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ from ..servers import Received, Reply, Server, serving
 HOST = "api.dolby.com:443"
 ADAPTERS: dict[str, Any] = {"httpx": httpx_adapter, "httpx2": httpx2_adapter}
 FAMILY = pytest.mark.parametrize("library", ADAPTERS)
-# Loading a CA bundle for each client would be half of the time that these tests take.
+# Loading a CA bundle for each client would take half of the time of these tests.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_collections() -> Iterator[None]:
-    """What is there already need not be looked through for each test."""
+    """Exclude the existing objects from the garbage collection of each test."""
     gc.freeze()
     yield
     gc.unfreeze()
@@ -65,7 +66,7 @@ def quick_collections() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No fetch, and nothing that asyncio, or an object's end, complains of: pytest makes errors of the latter."""
+    """Check that no fetch is left, and that asyncio has logged nothing. pytest reports errors of finalizers."""
     yield
     wait_for_fetches()
     gc.collect()
@@ -79,7 +80,7 @@ def api() -> Iterator[Server]:
 
 
 class OneAtATime(ScriptedSender):
-    """Counts the token requests that are under way at once."""
+    """Counts how many token requests run at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,10 +112,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def spin_until(condition: Callable[[], bool]) -> None:
-    """In a thread; no Event, since what is waited for is known to none."""
+    """Wait in a thread for a condition that no Event reports."""
     end = time.monotonic() + 10
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0)
 
 
@@ -133,7 +134,7 @@ class Stage:
         self.client = host.AsyncClient(auth=self.auth, limits=host.Limits(max_connections=1), timeout=10, verify=NO_TLS)
         self.gate = threading.Event()
         self.traced: list[str] = []
-        # What the calls got that are not cancelled.
+        # The results of the calls that are not cancelled.
         self.got: list[Any] = []
 
     @property
@@ -153,7 +154,7 @@ class Stage:
         self.got.append(await call())
 
     def refuse_the_first_token(self, refusal: Reply | None = None, *, held: bool = False) -> None:
-        """And let the answer to the others wait for the gate, if *held*."""
+        """Refuse the first token. If *held*, the answers to other tokens wait for the gate."""
 
         def answer(received: Received) -> Reply:
             if received.token == "Bearer token-1":
@@ -166,25 +167,25 @@ class Stage:
 
 
 class Moment:
-    """Where the victim is when it is cancelled, and what must have come of it all."""
+    """The moment at which the victim is cancelled, and the expected results."""
 
-    # Token requests in all. Two: there is a token at first, which the API refuses.
+    # All token requests. Two: there is a token at first, which the API refuses.
     token_requests = 1
-    # Who else waits for the token at that moment; if anybody does, the fetch is held.
+    # The other callers that wait for the token at that moment. If there are any, the fetch is held.
     waiters = 0
-    # What the other callers get in the end.
+    # The results of the other callers.
     expected: tuple[Any, ...] = ()
 
     async def prepare(self, stage: Stage, group: Any) -> None:
-        """Up to the victim's call."""
+        """Do everything that comes before the victim's call."""
 
     async def reached(self, stage: Stage, group: Any) -> None:
-        """Until the victim is there."""
+        """Wait until the victim has reached the moment."""
         raise NotImplementedError
 
 
 class Waits(Moment):
-    """While it waits for a fetch that another started."""
+    """While it waits for a fetch that another caller started."""
 
     waiters = 1
     expected = (200,)
@@ -198,7 +199,7 @@ class Waits(Moment):
 
 
 class Leads(Moment):
-    """While it waits for the fetch that it started itself, as others do."""
+    """While it waits, with others, for the fetch that it started."""
 
     waiters = 1
     expected = (200,)
@@ -210,7 +211,7 @@ class Leads(Moment):
 
 
 class WaitsForAReplacement(Moment):
-    """After a 401; its unread body holds the pool's only connection."""
+    """After a 401, whose unread body holds the pool's only connection."""
 
     token_requests = 2
     waiters = 1
@@ -226,7 +227,7 @@ class WaitsForAReplacement(Moment):
 
 
 class ReadsTheRefusal(Moment):
-    """While the body of the 401 is read, of which the end never comes."""
+    """While it reads the body of the 401, which never ends."""
 
     token_requests = 2
 
@@ -238,7 +239,7 @@ class ReadsTheRefusal(Moment):
 
 
 class Retries(Moment):
-    """While the request is under way for the second time."""
+    """While the request is sent the second time."""
 
     token_requests = 2
 
@@ -272,10 +273,10 @@ Call = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class SiblingError(Exception):
-    """What another task of the victim's group fails with."""
+    """The error of another task in the victim's group."""
 
 
-# How a task is cancelled: by whom and with what it ends. Each runs *call* and, once it is *reached*, cancels it.
+# Ways to cancel a task. Each runs *call*, and cancels it when *reached* has returned.
 
 
 async def by_task_cancel(call: Call, reached: Call) -> None:
@@ -318,7 +319,7 @@ async def by_a_sibling_in_a_task_group(call: Call, reached: Call) -> None:
 
 
 async def by_anyio_scope(call: Call, reached: Call) -> None:
-    """On asyncio it cancels again and again, until the scope is left."""
+    """On asyncio, anyio cancels again and again until the scope is left."""
     async with anyio.create_task_group() as group:
         group.start_soon(call)
         await reached()
@@ -405,7 +406,7 @@ WAYS: dict[str, list[Callable[[Call, Call], Coroutine[Any, Any, None]]]] = {
     ("library", "backend", "way"),
     [
         pytest.param(library, backend, way, id=f"{library}-{backend}-{way.__name__}")
-        # The two share their flows: one way on each backend tells whether they hold with httpx2's connections.
+        # Both share their flows. One way on each backend shows whether they work with httpx2's connections.
         for library, count in (("httpx", 5), ("httpx2", 1))
         for backend, ways in WAYS.items()
         for way in ways[:count]
@@ -416,14 +417,14 @@ WAYS: dict[str, list[Callable[[Call, Call], Coroutine[Any, Any, None]]]] = {
     [Waits, Leads, WaitsForAReplacement, ReadsTheRefusal, Retries, WaitsForAConnection],
     ids=lambda m: m.__name__,
 )
-def test_a_cancelled_call_ends_at_once_and_costs_nobody_anything(
+def test_a_cancelled_call_ends_at_once_and_affects_no_other_caller(
     moment: type[Moment],
     backend: str,
     way: Callable[[Call, Call], Coroutine[Any, Any, None]],
     library: str,
     api: Server,
 ) -> None:
-    """What it waits for is held until it has gone: so it went at once. Its client, with one connection, goes on."""
+    """The fetch or answer that it waits for is held until it has ended. Its client, with one connection, still works."""
     complaints: list[Any] = []
     afterwards: list[int] = []
     stage, scene = Stage(library, api), moment()
@@ -452,7 +453,7 @@ def test_a_cancelled_call_ends_at_once_and_costs_nobody_anything(
 
 
 @FAMILY
-def test_wait_for_ends_a_wait(library: str) -> None:
+def test_asyncio_wait_for_ends_the_wait(library: str) -> None:
     sender = ScriptedSender()
     auth = auth_with(ADAPTERS[library], sender, HOST)
 
@@ -473,7 +474,7 @@ def test_wait_for_ends_a_wait(library: str) -> None:
     [("asyncio", by_task_cancel), ("asyncio", by_anyio_scope), ("trio", by_trio_scope)],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_task_may_be_cancelled_in_the_very_turn_in_which_it_is_woken(
+def test_a_task_may_be_cancelled_in_the_iteration_of_the_loop_that_wakes_it(
     library: str, backend: str, way: Callable[[Call, Call], Coroutine[Any, Any, None]]
 ) -> None:
     sender, complaints = ScriptedSender(), list[Any]()
@@ -482,7 +483,7 @@ def test_a_task_may_be_cancelled_in_the_very_turn_in_which_it_is_woken(
     async def woken() -> None:
         await until(lambda: waiting(source_of(auth)) == 1)
         sender.open()
-        # Without a turn of the loop.
+        # Without another iteration of the loop.
         wait_for_fetches()
 
     async def main() -> None:
@@ -499,9 +500,9 @@ def test_a_task_may_be_cancelled_in_the_very_turn_in_which_it_is_woken(
 
 @FAMILY
 @BACKENDS
-@pytest.mark.parametrize("refused", [False, True], ids=["cold", "refused"])
-def test_of_200_tasks_those_that_are_not_cancelled_get_their_answer(library: str, backend: str, refused: bool) -> None:
-    """Half of them are, each at a moment of its own, while the fetch is held."""
+@pytest.mark.parametrize("refused", [False, True], ids=["no token", "refused"])
+def test_tasks_that_are_not_cancelled_get_their_answer(library: str, backend: str, refused: bool) -> None:
+    """Half of 200 tasks are cancelled, at different moments, while the fetch is held."""
     chance = random.Random(20261124)
     victims = {index: chance.randrange(40) for index in chance.sample(range(200), 100)}
     sender, statuses = OneAtATime(), dict[int, int]()
@@ -549,7 +550,7 @@ def test_of_200_tasks_those_that_are_not_cancelled_get_their_answer(library: str
 
 
 @FAMILY
-def test_a_loop_that_is_closed_while_tasks_wait_strands_nobody_else(library: str) -> None:
+def test_a_loop_that_is_closed_while_tasks_wait_affects_no_other_caller(library: str) -> None:
     sender = ScriptedSender()
     auth = auth_with(ADAPTERS[library], sender, HOST)
     values: list[str] = []
@@ -560,7 +561,7 @@ def test_a_loop_that_is_closed_while_tasks_wait_strands_nobody_else(library: str
         tasks = [loop.create_task(auth.atoken()) for _ in range(3)]
         loop.run_until_complete(until(lambda: waiting(source_of(auth)) == 3))
         loop.close()
-        # Behind them in the line.
+        # This thread is woken after the tasks.
         thread.start()
         spin_until(lambda: waiting(source_of(auth)) == 4)
     thread.join(10)
@@ -568,7 +569,7 @@ def test_a_loop_that_is_closed_while_tasks_wait_strands_nobody_else(library: str
     assert values == ["token-1"]
     for task in tasks:
         assert not task.done()
-        # That they are left is this test's doing.
+        # This test leaves them pending on purpose.
         task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - as asyncio itself does in `gather`
 
 
@@ -623,13 +624,13 @@ def test_a_sync_flow_can_be_closed_at_each_of_its_yields(library: str, place: st
 
 
 def stalled(_: Received) -> Reply:
-    """A refusal of which the end never comes."""
+    """A refusal whose body never ends."""
     return Reply(401, {"Content-Length": "1000"}, b"refu")
 
 
 @FAMILY
-def test_a_stream_of_a_401_that_is_closed_early_gives_its_connection_back(library: str, api: Server) -> None:
-    """The second 401, which the caller gets unread, of a pool of one."""
+def test_a_stream_of_a_401_that_is_closed_early_releases_its_connection(library: str, api: Server) -> None:
+    """The caller gets the second 401 unread. The pool has one connection."""
     auth = auth_with(ADAPTERS[library], ScriptedSender(), api.host)
     host = library_of(auth)
     api.answer = lambda received: Reply(401) if received.token == "Bearer token-1" else stalled(received)
@@ -644,7 +645,7 @@ def test_a_stream_of_a_401_that_is_closed_early_gives_its_connection_back(librar
 
 @FAMILY
 @BACKENDS
-def test_an_async_stream_of_a_401_that_is_closed_early_gives_its_connection_back(
+def test_an_async_stream_of_a_401_that_is_closed_early_releases_its_connection(
     library: str, backend: str, api: Server
 ) -> None:
     auth = auth_with(ADAPTERS[library], ScriptedSender(), api.host)
@@ -665,8 +666,8 @@ def test_an_async_stream_of_a_401_that_is_closed_early_gives_its_connection_back
 
 
 @pytest.mark.parametrize("refusals", [1, 2])
-def test_a_streamed_401_gives_its_connection_back_to_a_session_of_one(api: Server, refusals: int) -> None:
-    """The first one is let go unread, the second is the caller's to close."""
+def test_a_streamed_401_releases_the_only_connection_of_a_session(api: Server, refusals: int) -> None:
+    """The first 401 is closed unread. The caller closes the second one."""
     refused = [f"Bearer token-{serial}" for serial in range(1, refusals + 1)]
     api.answer = lambda received: stalled(received) if received.token in refused else Reply()
     auth = auth_with(requests_adapter, ScriptedSender(), api.host)
@@ -682,7 +683,7 @@ def test_a_streamed_401_gives_its_connection_back_to_a_session_of_one(api: Serve
     with requests.Session() as session:
         session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=1, pool_block=True))
         session.auth = auth
-        # In a thread that may be left: requests waits for a connection without end.
+        # In a thread that may be left behind: requests waits for a connection without a limit.
         thread = threading.Thread(target=calls, daemon=True)
         thread.start()
         thread.join(10)
@@ -695,14 +696,14 @@ def test_a_streamed_401_gives_its_connection_back_to_a_session_of_one(api: Serve
 
 ROOT = Path(__file__).parents[2]
 
-# Where tests run in the background, interrupts may be ignored, and children inherit that. Neither may hang.
+# In the background, tests may ignore interrupts, and their children inherit that. No script may hang.
 INTERRUPTIBLE = """
 import faulthandler, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 faulthandler.dump_traceback_later(30, exit=True)
 """
 
-LED_BY_THE_MAIN_THREAD = """
+STARTED_BY_THE_MAIN_THREAD = """
 import threading, time
 import requests
 from dolby_auth_plugin.requests import DolbyAuth
@@ -742,10 +743,10 @@ with serving() as api:
 """
 
 
-def test_an_interrupt_of_a_leading_main_thread_ends_its_wait_alone() -> None:
-    """A real one, from another process; the interrupted call ends while the fetch is still held."""
+def test_an_interrupt_of_a_main_thread_that_started_the_fetch_ends_only_its_own_wait() -> None:
+    """A real interrupt, from another process. The interrupted call ends while the fetch is still held."""
     with subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTIBLE + LED_BY_THE_MAIN_THREAD],
+        [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTIBLE + STARTED_BY_THE_MAIN_THREAD],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -786,7 +787,7 @@ def call():
     values.append(subject.token().value)
 
 for _ in range(300):
-    # A bare lock, since an Event of the main thread's would be interrupted too, and can break then.
+    # A bare lock, because an interrupt can break an Event that the main thread uses.
     sender, values, go = ScriptedSender(), [], threading.Lock()
     go.acquire()
     subject = make_source(sender)
@@ -798,7 +799,7 @@ for _ in range(300):
         go.release()
         subject.token()
         while True:
-            # Short ones, since a signal that comes just before one does not end it.
+            # Short sleeps, because a signal that comes just before a sleep does not end it.
             time.sleep(0.001)
     except KeyboardInterrupt:
         interrupted += 1
@@ -810,8 +811,8 @@ print(interrupted)
 """
 
 
-def test_interrupts_at_random_moments_strand_nobody_and_cost_no_token_request() -> None:
-    """Three other threads call at the same time; none of them fails, nor does the fetch's."""
+def test_interrupts_at_random_moments_affect_no_other_caller_and_cost_no_token_request() -> None:
+    """Three other threads call at the same time. Neither they nor the fetch's thread fail."""
     script = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTIBLE + AT_RANDOM_MOMENTS],
         cwd=ROOT,
@@ -822,15 +823,15 @@ def test_interrupts_at_random_moments_strand_nobody_and_cost_no_token_request() 
     )
 
     assert script.returncode == 0, script.stderr
-    # Python itself loses one now and then.
+    # Python itself sometimes loses an interrupt.
     assert int(script.stdout) > 200
 
 
 @pytest.mark.parametrize("released", ["before", "after"])
-def test_a_leading_thread_that_dies_strands_nobody(released: str) -> None:
-    """Killed from outside, just before or after it is woken, so that it dies somewhere on its way out."""
+def test_if_the_thread_that_started_the_fetch_dies_the_others_get_their_token(released: str) -> None:
+    """Another thread kills it just before or after it is woken."""
     if sys.gettrace() is not None:
-        pytest.skip("an exception that waits for another thread makes a traced one of Python 3.11 spin")
+        pytest.skip("in Python 3.11, a pending exception for another thread makes a traced thread spin")
     for _ in range(30):
         sender = OneAtATime()
         values = _kill_the_first_of_four(make_source(sender), sender, released)
@@ -854,7 +855,7 @@ def _kill_the_first_of_four(subject: TokenSource, sender: ScriptedSender, releas
             spin_until(functools.partial(lambda number: waiting(subject) == number, count))
         if released == "before":
             sender.open()
-        # Not before its fetch's thread runs: at first Python 3.11 takes one for the other.
+        # Only after the fetch's thread runs: before that, Python 3.11 confuses the two threads.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threads[0].ident or 0), ctypes.py_object(SystemExit))
     for thread in threads:
         thread.join(10)
@@ -866,15 +867,15 @@ def _kill_the_first_of_four(subject: TokenSource, sender: ScriptedSender, releas
 
 class Interrupter:
     """
-    Interrupts the main thread at a chosen point of what it does in the package.
+    Interrupts the main thread at a chosen point of its way through the package.
 
-    An interpreter looks for a signal after calls and before jumps back, not wherever it calls a trace function: what
-    one raised could leave a lock held that no signal can. So the trace function only counts. At the chosen point
-    it puts two functions of the interpreter's own in its place: the first makes as if SIGINT had come, the second
-    does nothing; where the interrupt is raised, is the interpreter's affair.
+    The interpreter checks for signals after calls and before jumps back, not at each call of a trace function. An
+    exception of a trace function could leave a lock held where no signal can. So the trace function only counts. At the
+    chosen point, two C functions of the interpreter replace it: the first simulates a SIGINT, the second does nothing.
+    The interpreter then decides where it raises the interrupt.
 
     Args:
-        point: Which call or jump back, counted from 1.
+        point: The number of the call or jump back, counted from 1.
         at_each: Called before each instruction with the frame and the event.
     """
 
@@ -887,7 +888,7 @@ class Interrupter:
         self._at_each = at_each
 
     def run(self, work: Callable[[], object]) -> object:
-        """What *work* returns, or the exception it raises."""
+        """Run *work*. Return its result, or the exception that it raised."""
         before = sys.gettrace()
         try:
             try:
@@ -907,9 +908,10 @@ class Interrupter:
 
     def _is_a_call_of_threading(self, frame: FrameType) -> bool:
         """
-        Whether it is `threading` at work for the package.
+        Whether *frame* runs code of `threading` that the package called.
 
-        Not inside `Thread.start` where it waits for a first sign of life: that an interrupt breaks beyond repair.
+        Code that `Thread.start` called is excluded: it waits until the thread runs, and an interrupt there breaks the
+        thread object.
         """
         caller = frame.f_back
         return (
@@ -921,7 +923,7 @@ class Interrupter:
 
     def _step(self, frame: FrameType, event: str, argument: object) -> Any:
         self._at_each(frame, event)
-        if event == "opcode" and frame.f_lasti in _before_a_look(frame.f_code):
+        if event == "opcode" and frame.f_lasti in _before_a_check(frame.f_code):
             self.passed += 1
             if self.passed == self._point:
                 self.place = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
@@ -931,8 +933,8 @@ class Interrupter:
 
 
 @functools.cache
-def _before_a_look(code: CodeType) -> frozenset[int]:
-    """The instructions ahead of those that have the interpreter look for a signal."""
+def _before_a_check(code: CodeType) -> frozenset[int]:
+    """The instructions before those at which the interpreter checks for signals."""
     instructions = list(dis.get_instructions(code))
     return frozenset(
         one.offset
@@ -942,21 +944,21 @@ def _before_a_look(code: CodeType) -> frozenset[int]:
 
 
 def _in_c(name: str, *arguments: Any) -> Any:
-    """A C function that takes these arguments, and no notice of the three of a trace function that follow."""
+    """A C function with these arguments. It ignores the three arguments of a trace function that follow."""
     return ctypes.PYFUNCTYPE(ctypes.c_int, *arguments, *[ctypes.py_object] * 3)((name, ctypes.pythonapi))
 
 
 _nothing, _signal = _in_c("Py_IsInitialized"), _in_c("PyErr_SetInterruptEx", ctypes.c_int)
 _nothing.restype = None
-# What is returned takes its place as the trace function: so it is called once.
+# The returned object becomes the trace function. So this function is called once.
 _signal.restype = {0: _nothing}.get
 _interrupt = functools.partial(_signal, signal.SIGINT)
 
 
 class Attack:
-    """A caller to be interrupted, and others who need the token at the same time and afterwards."""
+    """A caller that is interrupted, and others that need the token at the same time and afterwards."""
 
-    # Token requests in all, the first one of a source that has a token included.
+    # All token requests, including the first one of a source that has a token.
     token_requests: tuple[int, ...] = (1,)
 
     def __init__(self) -> None:
@@ -968,14 +970,14 @@ class Attack:
         self.prepare()
 
     def prepare(self) -> None:
-        """Up to the call."""
+        """Do everything that comes before the call."""
 
     def call(self) -> object:
         """The call that is interrupted."""
         return self.source.token(HOST)
 
     def at_each(self, frame: FrameType, event: str) -> None:
-        """Have another join the fetch as soon as it can, and let the fetch end when the caller waits for it."""
+        """Make another caller join the fetch as soon as possible, and let the fetch end when the first caller waits for it."""
         if not self._others and is_fetching(self.source) and not holds_lock(self.source):
             self.join_another()
         if event == "call" and frame.f_code is Wait.in_thread.__code__:
@@ -995,7 +997,7 @@ class Attack:
         spin_until(lambda: waiting(self.source) > before or not thread.is_alive())
 
     def after(self) -> None:
-        """What must hold when the call has ended, one way or the other."""
+        """Check the state after the call has ended, interrupted or not."""
         self.join_another()
         self.sender.open()
         for thread in self._others:
@@ -1010,14 +1012,14 @@ class Attack:
 
 
 class Cold(Attack):
-    """The first call of all."""
+    """The first call, which finds no token."""
 
     def prepare(self) -> None:
         self.sender.close()
 
 
 class Joined(Attack):
-    """A call that joins another's fetch."""
+    """A call that joins the fetch of another caller."""
 
     def prepare(self) -> None:
         self.sender.close()
@@ -1025,7 +1027,7 @@ class Joined(Attack):
 
 
 class Renewal(Attack):
-    """A call that gets the present token, and starts a renewal behind it."""
+    """A call that gets the present token, and starts a renewal in the background."""
 
     token_requests = (2,)
 
@@ -1046,7 +1048,7 @@ class Replacement(Attack):
 
 
 class Invalidation(Attack):
-    """Broken off, it may have had its effect or not."""
+    """If it is interrupted, the token may be forgotten or not."""
 
     token_requests = (1, 2)
 
@@ -1058,7 +1060,7 @@ class Invalidation(Attack):
 
 
 class Overdue(Attack):
-    """A call that gives up another's fetch, which is past its deadline."""
+    """A call that ends the overdue fetch of another caller."""
 
     token_requests = (1, 2)
 
@@ -1072,14 +1074,14 @@ class Overdue(Attack):
         pass
 
     def after(self) -> None:
-        # The late token is kept only if it was not given up yet; a failure is forgotten by then.
+        # The late token is kept only if the fetch was not ended before. A failure is forgotten by then.
         self.sender.open()
         wait_for_fetches()
         self.clock.advance(10)
         super().after()
 
 
-class OfALibrary(Attack):
+class InALibrary(Attack):
     """A whole call of requests or httpx."""
 
     auth: Any
@@ -1098,14 +1100,14 @@ class OfALibrary(Attack):
 
     def after(self) -> None:
         if self.refused and self.sender.count == 1:
-            # Maybe broken off before the refusal was noted; the next call goes all the way.
+            # The interrupt may have come before the refusal was noted. The next call is not interrupted.
             self.sender.open()
             assert self.call() == 200
         super().after()
         assert self.call() == 200
 
 
-class OfRequests(OfALibrary):
+class InRequests(InALibrary):
     def prepare(self) -> None:
         class InMemory(requests.adapters.HTTPAdapter):
             def send(adapter, request: Any, *arguments: Any, **options: Any) -> requests.Response:  # noqa: N805 - `self` is the test
@@ -1126,7 +1128,7 @@ class OfRequests(OfALibrary):
         return self.session.get(self.url).status_code
 
 
-class OfHttpx(OfALibrary):
+class InHttpx(InALibrary):
     def prepare(self) -> None:
         self.auth = httpx_adapter.DolbyAuth(**CLASSIC)
         host = library_of(self.auth)
@@ -1141,12 +1143,12 @@ class OfHttpx(OfALibrary):
         return status
 
 
-class RefusedOfRequests(OfRequests):
+class RefusedInRequests(InRequests):
     token_requests = (2,)
     refused = True
 
 
-class RefusedOfHttpx(OfHttpx):
+class RefusedInHttpx(InHttpx):
     token_requests = (2,)
     refused = True
 
@@ -1158,7 +1160,7 @@ EVERYWHERE = pytest.mark.skipif(
 
 @pytest.fixture
 def interrupts() -> Iterator[None]:
-    """They are raised even where tests run in the background."""
+    """Make SIGINT raise a KeyboardInterrupt, even if tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -1194,10 +1196,10 @@ def interrupt_everywhere(attack: type[Attack]) -> None:
         Replacement,
         Invalidation,
         Overdue,
-        OfRequests,
-        RefusedOfRequests,
-        OfHttpx,
-        RefusedOfHttpx,
+        InRequests,
+        RefusedInRequests,
+        InHttpx,
+        RefusedInHttpx,
     ],
     ids=lambda attack: attack.__name__,
 )
@@ -1207,17 +1209,17 @@ def test_wherever_a_caller_is_interrupted_the_others_get_their_token(attack: typ
 
 
 class ThreadlessCold(Attack):
-    """Who fetches by himself may be interrupted when his token request is out: another may follow."""
+    """The caller fetches. If it is interrupted after its token request was sent, another one may follow."""
 
     token_requests = (1, 2)
 
 
 @EVERYWHERE
 @pytest.mark.usefixtures("interrupts")
-def test_wherever_a_caller_that_fetches_by_himself_is_interrupted_the_others_get_their_token(
+def test_wherever_a_caller_that_fetches_is_interrupted_the_others_get_their_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where no thread can be started."""
+    """No thread can be started, so the caller fetches."""
     start = threading.Thread.start
 
     def start_others(self: threading.Thread) -> None:
@@ -1230,8 +1232,10 @@ def test_wherever_a_caller_that_fetches_by_himself_is_interrupted_the_others_get
     interrupt_everywhere(ThreadlessCold)
 
 
-def test_an_interrupt_that_python_makes_another_error_of_is_no_lack_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does, when one breaks off the wait for a thread's first sign of life: the thread runs all the same."""
+def test_an_interrupt_that_python_turns_into_another_error_is_not_a_lack_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python does that if the interrupt ends the wait of `Thread.start` for the thread. The thread runs nevertheless."""
     start = threading.Thread.start
 
     def interrupted(self: threading.Thread) -> None:

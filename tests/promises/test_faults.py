@@ -1,8 +1,8 @@
 """
-What a token endpoint can do wrong, on real sockets: nothing hangs, nothing loops, each error is right.
+Faults of a token endpoint, on real sockets: nothing hangs, nothing loops, each error is right.
 
-`test_endpoint.py` tests without a socket what an answer means. Here each library's sender has to bring it in: a fault
-of the transport meets every sender, a fault of the content meets one.
+`test_endpoint.py` tests without a socket what an answer means. Here each library's sender has to read it: a fault of
+the transport is tested with every sender, a fault of the content with one.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from ..internals import fresh_tls_contexts, set_timeout
 from ..matrix import ASYNCIO, REQUESTS, SYNC, Scene, Stage, each, matrix
 from ..servers import Received, Reply, Server, serving
 
-# In bodies and headers that must not be shown. As long as a token at least, since error texts are shown in part.
+# In bodies and headers that must not be shown. At least as long as a token, because parts of error texts are shown.
 CANARY = "canary.0123456789.0123456789.0123456789"
 
 GOOD = Reply(headers={"Content-Type": "application/json"}, body=b'{"access_token":"good"}')
 
-# Seconds; FakeClock adds and compares it without an error.
+# Seconds. FakeClock adds and compares it without a rounding error.
 TICK = 2**-10
 
-# Seconds between the four tries of a failure that may pass, chance left out.
+# Seconds between the four tries after a temporary failure, without chance.
 PAUSES = (0.5, 1.0, 2.0)
 
 YEAR = 365 * 86_400
@@ -64,14 +64,14 @@ def fields(error: Any) -> tuple[int | None, str, bool, float | None]:
 @dataclass(frozen=True)
 class Fault:
     """
-    What the endpoint answers, and what is promised for that.
+    An answer of the endpoint, and the result that is promised for it.
 
     Attributes:
-        reason: None where it is in the library's own words.
-        says: What the message has to tell: what happened, or what to do.
-        pauses: Between the tries, in seconds; as many tries and one more.
+        reason: None if it is in the library's own words.
+        says: Texts that the message must contain: what happened, or what to do.
+        pauses: Seconds between the tries. There is one more try than pauses.
         memory: Seconds until the endpoint is asked again.
-        drivers: The senders for which it is different.
+        drivers: The senders that are tested with it.
     """
 
     name: str
@@ -93,13 +93,13 @@ EVERY = tuple(SYNC)
 
 
 def refusal(status: int, *says: str, retryable: bool = False) -> Fault:
-    """Its body is of no known form."""
+    """A refusal whose body has no known form."""
     reply = Reply(status, body=CANARY.encode())
     pauses = PAUSES if retryable else ()
     return Fault(str(status), reply, status, HTTPStatus(status).phrase, says, retryable=retryable, pauses=pauses)
 
 
-def put_off(
+def with_retry_after(
     name: str,
     header: Callable[[FakeClock], str],
     retry_after: float | None,
@@ -107,7 +107,7 @@ def put_off(
     status: int = 429,
     **promised: Any,
 ) -> Fault:
-    """With a `Retry-After`."""
+    """A refusal with a `Retry-After`."""
     return Fault(
         f"{status}, Retry-After {name}",
         lambda _, clock: Reply(status, {"Retry-After": header(clock)}, CANARY.encode()),
@@ -124,7 +124,7 @@ def date(clock: FakeClock, seconds: float) -> str:
 
 
 def no_token(name: str, body: bytes | str, why: str, drivers: tuple[Driver, ...] = (REQUESTS,), **answer: Any) -> Fault:
-    """A success that is none: final at once."""
+    """A 2xx without a token, which is not retried."""
     reply = Reply(**{"body": body.encode() if isinstance(body, str) else body, **answer})
     says = (f"(HTTP {reply.status}) is not a token: ", why, "Check token_url (http://127.0.0.1:")
     return Fault(name, reply, reply.status, "not a token", says, drivers=drivers)
@@ -144,13 +144,13 @@ def no_answer(name: str, raw: bytes, reason: str | None = None, *, reset: bool =
 
 
 def echo(received: Received, _: FakeClock) -> Reply:
-    """A refusal that shows what it was sent, and more."""
-    said = f"Not accepted: {received.token} ({CLASSIC['app_secret']}); {CANARY}"
-    return Reply(401, body=json.dumps({"error": "invalid_client", "error_description": said, "hint": CANARY}).encode())
+    """A refusal that repeats the credentials that it got."""
+    text = f"Not accepted: {received.token} ({CLASSIC['app_secret']}); {CANARY}"
+    return Reply(401, body=json.dumps({"error": "invalid_client", "error_description": text, "hint": CANARY}).encode())
 
 
 def member(text: str) -> str:
-    """An answer that would be a token but for one member."""
+    """An answer that would be a token without the member *text*."""
     return f'{{"access_token":"{CANARY}",{text}}}'
 
 
@@ -162,26 +162,31 @@ TOKEN = member('"token_type":"Bearer"').encode()
 TOO_LONG = TOKEN.ljust(MAX_BODY + 1)
 LONG_ANSWER = "it is longer than 1,048,576 bytes"
 NO_OBJECT = "it is not a JSON object"
-NOTHING_WRONG = "The fault is on the server's side: try again later"
+SERVER_FAULT = "The fault is on the server's side: try again later"
 CHECK_SCOPE = "Check scope, expires_in and token_url (http://127.0.0.1:"
 
 FAULTS = [
     refusal(429, "too many requests", "Try again later", retryable=True),
-    put_off("in seconds", lambda _: "2", 2, "Try again in 2 s", pauses=(2, 2, 2), drivers=EVERY),
-    put_off("in few seconds", lambda _: "1", 1, "Try again in 1 s", pauses=(1, 1, 2)),
-    put_off("as a date", lambda clock: date(clock, 5), 5, "Try again in 5 s", pauses=(5, 5, 5), memory=5),
-    put_off("in the past", lambda clock: date(clock, -5), 0, "Try again in 0 s"),
-    put_off("as nonsense", lambda _: f"soon {CANARY}", None, "Try again later"),
-    put_off("of a year", lambda _: str(YEAR), YEAR, f"Try again in {YEAR} s", pauses=(), memory=10),
-    put_off("in seconds", lambda _: "2", 2, NOTHING_WRONG, status=503, pauses=(2, 2, 2)),
-    refusal(500, NOTHING_WRONG, retryable=True),
-    refusal(507, NOTHING_WRONG, retryable=True),
+    with_retry_after("in seconds", lambda _: "2", 2, "Try again in 2 s", pauses=(2, 2, 2), drivers=EVERY),
+    with_retry_after("in few seconds", lambda _: "1", 1, "Try again in 1 s", pauses=(1, 1, 2)),
+    with_retry_after("as a date", lambda clock: date(clock, 5), 5, "Try again in 5 s", pauses=(5, 5, 5), memory=5),
+    with_retry_after("in the past", lambda clock: date(clock, -5), 0, "Try again in 0 s"),
+    with_retry_after("that is malformed", lambda _: f"soon {CANARY}", None, "Try again later"),
+    with_retry_after("of a year", lambda _: str(YEAR), YEAR, f"Try again in {YEAR} s", pauses=(), memory=10),
+    with_retry_after("in seconds", lambda _: "2", 2, SERVER_FAULT, status=503, pauses=(2, 2, 2)),
+    refusal(500, SERVER_FAULT, retryable=True),
+    refusal(507, SERVER_FAULT, retryable=True),
     refusal(400, CHECK_SCOPE),
     refusal(401, "app key 'an-app-key'", "dashboard"),
     Fault("401 that echoes", echo, 401, "invalid_client", ("invalid_client: Not accepted", "dashboard"), drivers=EVERY),
-    put_off("in seconds", lambda _: "7", 7, "Check scope", status=400, retryable=False, pauses=(), memory=7),
+    with_retry_after("in seconds", lambda _: "7", 7, "Check scope", status=400, retryable=False, pauses=(), memory=7),
     Fault(
-        "other words", Reply(raw=f"HTTP/1.1 403 {CANARY}\r\n\r\n".encode()), 403, "Forbidden", ("403",), drivers=EVERY
+        "another reason phrase",
+        Reply(raw=f"HTTP/1.1 403 {CANARY}\r\n\r\n".encode()),
+        403,
+        "Forbidden",
+        ("403",),
+        drivers=EVERY,
     ),
     Fault(
         "redirect to itself",
@@ -191,7 +196,7 @@ FAULTS = [
         ("redirects", "is not followed. Check token_url (http://127.0.0.1:"),
         drivers=EVERY,
     ),
-    # Nothing that could be an answer.
+    # No complete HTTP answer.
     no_answer("reset", b"", RESET, reset=True),
     no_answer("reset in the body", HEAD + b"Content-Length: 99\r\n\r\n{", reset=True),
     no_answer("closed at once", b""),
@@ -208,23 +213,25 @@ FAULTS = [
     no_token("a list", f"[{TOKEN.decode()}]", NO_OBJECT),
     no_token("deep nesting", "[" * 500_000, NO_OBJECT),
     no_token("bad gzip", TOKEN, NO_OBJECT, EVERY, headers=GZIP),
-    no_token("gzip that is cut", gzip.compress(TOKEN)[:-12], NO_OBJECT, EVERY, headers=GZIP),
+    no_token("truncated gzip", gzip.compress(TOKEN)[:-12], NO_OBJECT, EVERY, headers=GZIP),
     no_token("no access_token", f'{{"token":"{CANARY}"}}', "it has no access_token"),
-    no_token("characters", f'{{"access_token":"{CANARY}\\r\\nX: y"}}', "characters that RFC 6750 does not allow"),
+    no_token(
+        "invalid characters", f'{{"access_token":"{CANARY}\\r\\nX: y"}}', "characters that RFC 6750 does not allow"
+    ),
     no_token("another token_type", member('"token_type":"mac"'), "its token_type is not Bearer"),
     no_token("expires_in 0", member('"expires_in":0'), "its expires_in is not a number of seconds above zero"),
     no_token("expires_in NaN", member('"expires_in":NaN'), "its expires_in is not a number of seconds above zero"),
     no_token("error", member(f'"error":"bad","error_description":"no {CANARY}"'), "it reports an error (bad: no "),
-    no_token("1 MiB and more", TOO_LONG, LONG_ANSWER, EVERY),
-    no_token("much more", TOKEN.ljust(9 * MAX_BODY), LONG_ANSWER, EVERY),
-    # The announced rest never comes: it must not be read for.
+    no_token("more than 1 MiB", TOO_LONG, LONG_ANSWER, EVERY),
+    no_token("9 MiB", TOKEN.ljust(9 * MAX_BODY), LONG_ANSWER, EVERY),
+    # The announced rest never comes. The sender must not wait for it.
     no_token("endless", b"", LONG_ANSWER, EVERY, raw=HEAD + b"Content-Length: 999999999\r\n\r\n" + TOO_LONG),
-    no_token("small gzip of 1 MiB and more", gzip.compress(TOO_LONG), LONG_ANSWER, EVERY, headers=GZIP),
+    no_token("small gzip of more than 1 MiB", gzip.compress(TOO_LONG), LONG_ANSWER, EVERY, headers=GZIP),
 ]
 
 
 def rows(*names: str, drivers: list[Driver] | None = None) -> list[tuple[list[Driver], list[tuple[str, Fault]]]]:
-    """The faults of these *names*, or all, each with its drivers."""
+    """The faults with these *names*, or all faults, each with its drivers."""
     return [
         (drivers or list(fault.drivers), [(fault.name, fault)]) for fault in FAULTS if not names or fault.name in names
     ]
@@ -232,7 +239,7 @@ def rows(*names: str, drivers: list[Driver] | None = None) -> list[tuple[list[Dr
 
 @pytest.fixture
 def scene(stage: Stage, driver: Driver) -> Iterator[Scene]:
-    """The query of the token endpoint may hold a gateway's key."""
+    """A scene whose token URL has a query, which may hold a gateway's key."""
     with stage.scene(driver) as scene:
         scene.token_url += f"?key={CANARY}"
         yield scene
@@ -240,7 +247,7 @@ def scene(stage: Stage, driver: Driver) -> Iterator[Scene]:
 
 @matrix("fault", *rows(), *rows("429, Retry-After of a year", "401 that echoes", "reset", drivers=[ASYNCIO]))
 def test_each_fault_is_the_right_error_for_as_long_as_it_is_remembered(fault: Fault, scene: Scene) -> None:
-    """No secret shows, no request goes out without a token; and then a good answer is used."""
+    """No secret is shown, and no request goes out without a token. Afterwards a good answer is used."""
     endpoint, clock = scene.endpoint, scene.clock
     endpoint.answer = lambda received: fault.reply(received, clock)
 
@@ -280,7 +287,7 @@ def test_a_good_answer_is_used_after_invalidate(scene: Scene) -> None:
 
 
 @matrix("fault", *rows("500", "429, Retry-After in seconds", "reset", "closed in the body"))
-def test_a_fault_that_passes_is_seen_by_nobody(fault: Fault, scene: Scene) -> None:
+def test_a_temporary_fault_affects_no_caller(fault: Fault, scene: Scene) -> None:
     endpoint = scene.endpoint
     endpoint.answer = lambda received: fault.reply(received, scene.clock) if len(endpoint.log) == 1 else GOOD
 
@@ -290,8 +297,8 @@ def test_a_fault_that_passes_is_seen_by_nobody(fault: Fault, scene: Scene) -> No
 
 
 @each(SYNC)
-def test_an_answer_that_ends_in_its_headers_is_no_token(scene: Scene) -> None:
-    """To `http.client` the end of the connection is the end of the headers: requests sees a 200 without a body."""
+def test_an_answer_that_ends_in_its_headers_is_not_a_token(scene: Scene) -> None:
+    """For `http.client` the end of the connection is the end of the headers. So requests sees a 200 without a body."""
     scene.endpoint.answer = lambda _: Reply(raw=HEAD + b"Content-Type: application/json\r\nSet-Coo")
 
     error = scene.fail()
@@ -306,7 +313,7 @@ def test_an_answer_that_ends_in_its_headers_is_no_token(scene: Scene) -> None:
 @matrix("status", (SYNC, [(str(status), status) for status in (303, 307)]))
 @pytest.mark.parametrize("lent", [False, True], ids=["own", "lent"])
 def test_a_redirect_to_another_host_is_not_followed(lent: bool, status: int, scene: Scene) -> None:
-    """The credentials are for one address. A lent client follows redirects by itself."""
+    """The credentials are for one address. The lent client is set to follow redirects."""
     scene.endpoint.answer = lambda _: Reply(status, {"Location": f"{scene.api.url}/?{CANARY}"})
     if lent:
         scene.options |= scene.lend()
@@ -319,7 +326,7 @@ def test_a_redirect_to_another_host_is_not_followed(lent: bool, status: int, sce
     assert (1, []) == (len(scene.endpoint.log), scene.api.log)
 
 
-# Answers that are tokens all the same
+# Unusual answers that are tokens
 
 
 def chunked(body: bytes) -> bytes:
@@ -327,19 +334,19 @@ def chunked(body: bytes) -> bytes:
 
 
 MEANING = {
-    "bytes by its type": Reply(headers={"Content-Type": "application/octet-stream"}, body=GOOD.body),
+    "binary content type": Reply(headers={"Content-Type": "application/octet-stream"}, body=GOOD.body),
     "201": Reply(201, body=GOOD.body),
     "BOM": Reply(body=b"\xef\xbb\xbf" + GOOD.body),
 }
 TRANSPORT = {
-    "a type that is none": Reply(headers={"Content-Type": ";;"}, body=GOOD.body),
+    "malformed content type": Reply(headers={"Content-Type": ";;"}, body=GOOD.body),
     "deflate": Reply(headers={"Content-Encoding": "deflate"}, body=zlib.compress(GOOD.body)),
     "1 MiB as gzip": Reply(headers=GZIP, body=gzip.compress(GOOD.body.ljust(MAX_BODY))),
     "chunks of gzip": Reply(
         raw=HEAD + b"Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n" + chunked(gzip.compress(GOOD.body))
     ),
     "interim answer": Reply(raw=b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"\r\n" + GOOD.body),
-    # Its first ten bytes decode to nothing, which is not the end.
+    # Its first ten bytes decode to nothing. That is not the end of the body.
     "gzip byte by byte": Reply(
         prompt=HEAD + b"Content-Encoding: gzip\r\n\r\n", raw=gzip.compress(GOOD.body), drip=0.001
     ),
@@ -347,7 +354,7 @@ TRANSPORT = {
 
 
 @matrix("reply", ([REQUESTS], MEANING.items()), (SYNC, TRANSPORT.items()))
-def test_a_json_object_counts_however_it_comes(reply: Reply, scene: Scene) -> None:
+def test_a_json_object_is_accepted_however_it_is_sent(reply: Reply, scene: Scene) -> None:
     scene.endpoint.answer = lambda _: reply
 
     assert 200 == scene.send().status
@@ -359,7 +366,7 @@ def test_a_json_object_counts_however_it_comes(reply: Reply, scene: Scene) -> No
 
 
 def noting(endpoint: Server, reply: Reply) -> threading.Semaphore:
-    """Have *endpoint* answer *reply*; released for each token request that has come."""
+    """Make *endpoint* answer *reply*. The semaphore is released for each token request."""
     come = threading.Semaphore(0)
 
     def answer(_: Received) -> Reply:
@@ -385,8 +392,8 @@ DRIPS = {
 
 
 @matrix("drip", (SYNC, DRIPS.items()), ([ASYNCIO], [("header", DRIPS["header"])]))
-def test_an_answer_that_drips_is_given_up_in_time(drip: Reply, scene: Scene) -> None:
-    """The bound is on the whole, not on each read. Then a good answer is used while the last one still drips."""
+def test_an_answer_that_arrives_byte_by_byte_is_given_up_in_time(drip: Reply, scene: Scene) -> None:
+    """The timeout limits the whole answer, not each read. A good answer is used while the slow one still arrives."""
     come = noting(scene.endpoint, drip)
     scene.in_real_time = True
     scene.options["timeout"] = 0.2
@@ -401,7 +408,7 @@ def test_an_answer_that_drips_is_given_up_in_time(drip: Reply, scene: Scene) -> 
     assert (1, []) == (len(scene.endpoint.log), scene.api.log)
 
     scene.endpoint.answer = lambda _: GOOD
-    # With time enough for a busy machine.
+    # Enough time for a busy machine.
     set_timeout(scene.auth, 20)
     scene.auth.invalidate()
     assert 200 == scene.send().status
@@ -411,11 +418,13 @@ def test_an_answer_that_drips_is_given_up_in_time(drip: Reply, scene: Scene) -> 
 @pytest.mark.usefixtures("trust")
 @pytest.mark.parametrize("way", ["plain", "TLS", "lent"])
 @each(SYNC)
-def test_a_server_that_drips_does_not_keep_the_fetchs_thread(way: str, scene: Scene, authority: trustme.CA) -> None:
+def test_a_server_that_sends_byte_by_byte_does_not_occupy_the_fetchs_thread(
+    way: str, scene: Scene, authority: trustme.CA
+) -> None:
     """
-    Its connection is cut off when the time is up, or each fetch would leave a thread.
+    Its connection is shut down at the deadline. Otherwise each fetch would leave a thread.
 
-    A lent client's connections are not cut off: the clock is looked at as the body comes.
+    The connections of a lent client are not shut down. There, the time is checked while the body arrives.
     """
     with serving(server_context(authority) if way == "TLS" else None) as server:
         server.answer = lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000, drip=0.01)
@@ -432,17 +441,17 @@ def test_a_server_that_drips_does_not_keep_the_fetchs_thread(way: str, scene: Sc
             auth.token()
 
         wait_for_fetches()
-    # The words differ: on a busy machine the caller may give up before the fetch does.
+    # The messages differ: on a busy machine the caller may give up before the fetch does.
     assert (None, "timed out", True, None) == fields(caught.value)
 
 
 @matrix(
     "slow",
     (SYNC, [("silence in the headers", (Reply(prompt=HEAD + b"X: ", raw=b"x", drip=60), 0.025))]),
-    (SYNC, [("drip in the body", (DRIPS["body"], 0.08))]),
+    (SYNC, [("slow body", (DRIPS["body"], 0.08))]),
 )
-def test_an_answer_that_is_too_slow_is_tried_again(slow: tuple[Reply, float], scene: Scene) -> None:
-    """One slow server of several must not use up the time for the others: each try has its own bound."""
+def test_a_token_request_whose_answer_is_too_slow_is_retried(slow: tuple[Reply, float], scene: Scene) -> None:
+    """One slow server of several must not use up all the time: each try has its own limit."""
     reply, seconds_a_try = slow
     come = noting(scene.endpoint, reply)
     scene.hurry(seconds_a_try)
@@ -462,7 +471,7 @@ def test_an_answer_that_is_too_slow_is_tried_again(slow: tuple[Reply, float], sc
 
 @contextmanager
 def bound(backlog: int | None) -> Iterator[str]:
-    """The address of a port that nobody serves: connections are refused, or wait for ever for an answer."""
+    """The address of a port without a server: connections are refused, or never get an answer."""
     with socket.socket() as unserved:
         unserved.bind(("127.0.0.1", 0))
         if backlog is not None:
@@ -472,7 +481,7 @@ def bound(backlog: int | None) -> Iterator[str]:
 
 @contextmanager
 def crowded() -> Iterator[str]:
-    """The address of a port at which so many wait already that connecting takes for ever."""
+    """The address of a port whose queue of connections is full, so that connecting never ends."""
     with bound(0) as address:
         host, _, port = address.partition(":")
         waiting = [socket.socket() for _ in range(4)]
@@ -488,12 +497,12 @@ def crowded() -> Iterator[str]:
 
 @contextmanager
 def plain() -> Iterator[str]:
-    """The address of a server that knows no TLS."""
+    """The address of a server without TLS."""
     with serving() as server:
         yield server.host
 
 
-# The scheme, what gives an address, and the reason; None where its words are the library's.
+# The scheme, a function that gives an address, and the reason. None: the reason is in the library's own words.
 CONNECTIONS: dict[str, tuple[str, Callable[[], AbstractContextManager[str]], str | None]] = {
     "refused": ("http", lambda: bound(None), os.strerror(errno.ECONNREFUSED)),
     "silent for TLS": ("https", lambda: bound(16), "timed out"),
@@ -503,7 +512,7 @@ CONNECTIONS: dict[str, tuple[str, Callable[[], AbstractContextManager[str]], str
 
 
 @matrix("connection", (SYNC, CONNECTIONS.items()), ([ASYNCIO], [("refused", CONNECTIONS["refused"])]))
-def test_without_a_connection_there_are_four_tries_and_the_systems_words(
+def test_without_a_connection_there_are_four_tries_and_the_words_of_the_operating_system(
     connection: tuple[str, Callable[[], AbstractContextManager[str]], str | None],
     scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
@@ -523,18 +532,18 @@ def test_without_a_connection_there_are_four_tries_and_the_systems_words(
 
 
 @each(SYNC)
-def test_a_name_that_does_not_exist_is_told_as_the_resolver_tells_it(
+def test_a_name_that_does_not_exist_is_reported_in_the_resolvers_words(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RFC 6761 §6.4 reserves the name."""
     monkeypatch.setenv("NO_PROXY", "*")
-    with pytest.raises(socket.gaierror) as told:
+    with pytest.raises(socket.gaierror) as caught:
         socket.getaddrinfo("dolby.invalid", 443)
     scene.token_url = "https://dolby.invalid/token"
 
     error = scene.fail()
 
-    assert (None, told.value.strerror, True, None) == fields(error)
+    assert (None, caught.value.strerror, True, None) == fields(error)
     assert list(PAUSES) == scene.clock.slept
 
 
@@ -543,11 +552,11 @@ def test_a_name_that_does_not_exist_is_told_as_the_resolver_tells_it(
 
 @pytest.fixture
 def trust(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each library trusts the test's own authority, by its own variable in the environment."""
+    """Make each library trust the tests' own authority, with the library's environment variable."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
-    # The context that other tests have made does not.
+    # The TLS context that other tests made does not trust it.
     fresh_tls_contexts(monkeypatch)
 
 
@@ -564,13 +573,13 @@ def bad_certificate(kind: str, authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-CERTIFICATES = {"expired": "expired", "self-signed": "self", "of another name": "not valid for '127.0.0.1'"}
+CERTIFICATES = {"expired": "expired", "self-signed": "self", "for another name": "not valid for '127.0.0.1'"}
 
 
 @pytest.mark.usefixtures("trust")
 @pytest.mark.parametrize(("kind", "words"), CERTIFICATES.items(), ids=CERTIFICATES)
 @each(SYNC)
-def test_a_bad_certificate_is_final_gets_no_credentials_and_can_be_mended(
+def test_a_bad_certificate_is_final_and_gets_no_credentials_until_it_is_replaced(
     kind: str, words: str, authority: trustme.CA, scene: Scene
 ) -> None:
     context = bad_certificate(kind, authority)

@@ -1,9 +1,9 @@
 """
-The life of a process: forks and spawned workers, signals, threads that can't be had, clocks that jump, and the
-interpreter's end.
+The life of a process: forks, spawned workers, signals, missing threads, clocks that jump, and the end of the
+interpreter.
 
-What forks or ends a process is done in processes of their own, against a sandbox in this one, which counts their token
-requests.
+Code that forks or ends a process runs in separate processes. They use a sandbox in this process, which counts their
+token requests.
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ from ..servers import Received, Reply, serving
 
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
 
-# Where the scripts find this package, `tests.child`, and whatever else is found here: they run in another folder, where
-# a relative PYTHONPATH leads to nothing.
+# The import path of the scripts. They run in another folder, where a relative PYTHONPATH would not work.
 IMPORTABLE = [str(PACKAGE.parent), str(Path(__file__).parents[2]), *(str(Path(path).resolve()) for path in sys.path)]
 
 # Seconds. A process that takes longer is stuck.
 BOUND = 20
 
-# Seconds: a token request that nobody is to wait for. Longer than BOUND, so that who does wait is found out.
+# Seconds of a token request for which no process may wait. Longer than BOUND, so that a process that waits is detected.
 SILENCE = 100.0
 
 DAY, HOUR = 86_400.0, 3_600.0
@@ -75,7 +74,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 class Child:
-    """A Python process that runs a script, in a session of its own so that its children can be ended with it."""
+    """A Python process that runs a script. It has its own session, so that its children can be ended with it."""
 
     def __init__(
         self,
@@ -107,19 +106,19 @@ class Child:
         )
 
     def outcome(self) -> tuple[int, str, str]:
-        """Its exit code, and what it wrote to standard output and to standard error."""
+        """Its exit code, its standard output and its standard error."""
         try:
             out, err = self._process.communicate(timeout=BOUND)
         except subprocess.TimeoutExpired:
-            # In development mode this has it write down where its threads are.
+            # In development mode, this signal makes it print the stacks of its threads.
             self._process.send_signal(signal.SIGABRT)
             self._process.wait()
             self.kill()
             pytest.fail(f"a process is stuck:\n{self._process.communicate()[1]}")
         return self._process.returncode, out, err
 
-    def told(self) -> dict[str, Any]:
-        """What it told, having ended well and without a word to standard error."""
+    def facts(self) -> dict[str, Any]:
+        """The facts that it reported. It must have ended with code 0, and written nothing to standard error."""
         code, out, err = self.outcome()
         assert (0, "") == (code, err)
         facts: dict[str, Any] = json.loads(out)
@@ -132,7 +131,7 @@ class Child:
         self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it with all its children, if there still are any."""
+        """End it and all its children that are left."""
         with suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -152,7 +151,7 @@ Start = Callable[..., Child]
 
 @pytest.fixture
 def start(sandbox: Sandbox, tmp_path: Path) -> Iterator[Start]:
-    """Start a script with arguments, in a process of a kind that `tests.child` knows."""
+    """Start a script with arguments. *kind* is the library and the event loop, as `tests.child` reads it."""
     children: list[Child] = []
 
     def start(script: str, *arguments: str, kind: str = "requests") -> Child:
@@ -200,7 +199,7 @@ tell(parent=[status(auth), status(auth)], child=exit_code(child))
     ("state", "kinds", "each"),
     [
         pytest.param("no token", ["requests"], 2, id="no token"),
-        # What the parent has, the child has too.
+        # The child inherits the token of the parent.
         pytest.param("a token", ["requests"], 1, id="a token"),
         pytest.param("a fetch in flight", ["requests", "httpx", "httpx2-trio"], 2, id="in flight"),
         pytest.param("the lock held", ["requests"], 2, id="lock held"),
@@ -214,7 +213,7 @@ def test_a_fork_leaves_parent_and_child_working(
     children = [start(FORK, state, kind=kind) for kind in kinds]
 
     for child in children:
-        assert child.told() == {"parent": [200, 200], "child": 0}
+        assert child.facts() == {"parent": [200, 200], "child": 0}
     assert each * len(kinds) == sandbox.token_requests
 
 
@@ -226,7 +225,7 @@ from dolby_auth_plugin._core.fetch import Fetcher
 from dolby_auth_plugin._core.source import TokenSource
 from tests.child import exit_code, fork, tell
 
-# No network: a C library's own locks are not the subject.
+# No network, because the locks of C libraries are not tested here.
 endpoint = TokenEndpoint("https://api.dolby.io/v1/auth/token", None, 1800, "host/1.0")
 send = lambda request, seconds: TokenResponse(200, None, b'{"access_token": "abc"}')
 source = TokenSource(Fetcher(endpoint, AppCredentials("key", "secret"), send), TokenError)
@@ -253,8 +252,8 @@ tell(codes=codes)
 
 
 @needs_fork
-def test_forks_at_any_moment_of_other_threads_calls_leave_the_child_working(start: Start) -> None:
-    assert start(FORK_STORM).told() == {"codes": [0] * 25}
+def test_a_fork_at_any_moment_of_calls_in_other_threads_leaves_the_child_working(start: Start) -> None:
+    assert start(FORK_STORM).facts() == {"codes": [0] * 25}
 
 
 FORK_WHILE_A_CONTEXT_IS_MADE = """
@@ -289,10 +288,10 @@ tell(codes=codes)
 @needs_fork
 @pytest.mark.slow
 def test_a_fork_while_a_tls_context_is_made_leaves_the_child_able_to_make_one(start: Start) -> None:
-    """OpenSSL's own locks would stay held in the child. By chance: without a guard it takes some runs to fail."""
+    """OpenSSL's own locks could stay locked in the child. Without the guard, this test fails only in some runs."""
     children = [start(FORK_WHILE_A_CONTEXT_IS_MADE, kind=kind) for kind in ("requests", "httpx")]
 
-    assert [{"codes": [0] * 5}] * 2 == [child.told() for child in children]
+    assert [{"codes": [0] * 5}] * 2 == [child.facts() for child in children]
 
 
 IMPORTS = """
@@ -307,10 +306,10 @@ tell(imported=sorted(set(sys.modules) - before))
 
 
 def test_a_fetch_imports_nothing(start: Start) -> None:
-    """A fork while a thread imports leaves the child waiting for ever when it imports the same."""
+    """If a process forks while a thread imports a module, the child waits for ever to import the same module."""
     children = [start(IMPORTS, kind=kind) for kind in ("requests", "httpx", "httpx2")]
 
-    assert [{"imported": []}] * 3 == [child.told() for child in children]
+    assert [{"imported": []}] * 3 == [child.facts() for child in children]
 
 
 # multiprocessing
@@ -338,12 +337,12 @@ if __name__ == "__main__":
 
 @needs_fork
 @pytest.mark.slow
-def test_an_auth_as_an_argument_to_other_processes_obtains_its_own_token_there(sandbox: Sandbox, start: Start) -> None:
-    """However they are started; and so does a session that carries one."""
+def test_an_auth_object_that_is_passed_to_another_process_obtains_its_own_token(sandbox: Sandbox, start: Start) -> None:
+    """The process may be started in any way. A session with an auth object works too."""
     children = [start(POOL, method) for method in ("fork", "spawn", "forkserver")]
 
-    assert [{"statuses": [200, 200], "own": True, "kept": True}] * 3 == [child.told() for child in children]
-    # Each time the parent's, and one for each object that was pickled.
+    assert [{"statuses": [200, 200], "own": True, "kept": True}] * 3 == [child.facts() for child in children]
+    # Each time one for the parent, and one for each object that was pickled.
     assert 3 * (1 + 2) == sandbox.token_requests
 
 
@@ -362,7 +361,7 @@ loaded_by = os.getpid()
 def application(environ, start_response):
     assert os.getpid() != loaded_by, "not preloaded"
     body = str(os.getpid()).encode()
-    start_response(f"{status(auth)} told", [("Content-Length", str(len(body)))])
+    start_response(f"{status(auth)} from the API", [("Content-Length", str(len(body)))])
     return [body]
 """
 
@@ -375,14 +374,14 @@ class Gunicorn:
         (folder / "app.py").write_text(APPLICATION)
         self.sandbox = Sandbox().start()
         self.sandbox.latency = 0.3
-        # Long enough that one worker can't serve all.
+        # Long enough that one worker can't serve all calls.
         self.sandbox.api_latency = 0.05
-        # It listens from now on: calls wait in the kernel until the workers are there.
+        # It listens from now on. Calls wait in the kernel until the workers accept them.
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         number = self._socket.fileno()
         self.child = Child(
             [
-                # Forking with a fetch in flight is what is tested here: from 3.12 on Python warns of it.
+                # This test forks while a fetch runs. Python 3.12 and later warn of that.
                 *("-W", "ignore:This process:DeprecationWarning"),
                 # gunicorn leaves its duplicate of an inherited socket to the garbage collector.
                 *("-W", "ignore:unclosed <socket:ResourceWarning"),
@@ -396,7 +395,7 @@ class Gunicorn:
         )
 
     def ask(self, count: int) -> list[tuple[int, str]]:
-        """The answers to *count* calls that start together: the status, and which worker it was."""
+        """Send *count* calls that start together. Return the status and the worker of each."""
         url = "http://127.0.0.1:{1}/".format(*self._socket.getsockname())
 
         def call(_: int) -> tuple[int, str]:
@@ -411,7 +410,7 @@ class Gunicorn:
         self.sandbox.stop()
 
 
-# Token requests: what the master causes before it forks, and one for each worker that inherits no token.
+# Token requests: those of the master before it forks, and one for each worker that inherits no token.
 PREFORK = {
     "no token": ("sync", 0 + 2),
     "a token": ("sync", 1 + 0),
@@ -421,7 +420,7 @@ PREFORK = {
 
 @pytest.fixture(scope="module")
 def gunicorns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gunicorn]]:
-    """One for each state in which the auth object is when the workers are forked; they start together, to save time."""
+    """One server for each state of the auth object at the fork. They start together to save time."""
     folder = tmp_path_factory.mktemp("gunicorn")
     servers = {
         state: Gunicorn(state, worker, folder / str(index))
@@ -435,7 +434,7 @@ def gunicorns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gu
 @needs_fork
 @pytest.mark.slow
 @pytest.mark.parametrize("state", PREFORK)
-def test_gunicorn_workers_work_with_an_auth_of_their_master(state: str, gunicorns: dict[str, Gunicorn]) -> None:
+def test_gunicorn_workers_work_with_an_auth_object_of_their_master(state: str, gunicorns: dict[str, Gunicorn]) -> None:
     server = gunicorns[state]
     workers: set[str] = set()
 
@@ -475,7 +474,7 @@ def a_failure_remembered(auth: Any, sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
 @pytest.mark.parametrize("state", [a_token_held, a_fetch_in_flight, a_failure_remembered])
-def test_duplicates_obtain_a_token_of_their_own_whatever_the_original_is_doing(
+def test_duplicates_obtain_their_own_token_in_any_state_of_the_original(
     library: str, state: Callable[[Any, Sandbox], None], sandbox: Sandbox
 ) -> None:
     auth = {driver.name: driver for driver in DRIVERS}[library].adapter.DolbyAuth(**sandbox.options)
@@ -491,13 +490,13 @@ def test_duplicates_obtain_a_token_of_their_own_whatever_the_original_is_doing(
 def test_duplicates_can_be_made_while_the_lock_is_held(sandbox: Sandbox) -> None:
     auth = requests_adapter.DolbyAuth(**sandbox.options)
     with lock_of(source_of(auth)):
-        # By another thread, which is waited for no longer than it may take.
+        # In another thread, so that the wait for it has a limit.
         [duplicates] = in_threads(1, lambda _: [make(auth) for make in (copy.copy, copy.deepcopy, pickled)])
 
         assert 3 == len({duplicate.token().value for duplicate in duplicates})
 
 
-def test_a_deep_copy_of_a_session_carries_an_auth_of_its_own(sandbox: Sandbox) -> None:
+def test_a_deep_copy_of_a_session_has_its_own_auth_object(sandbox: Sandbox) -> None:
     sandbox.latency = 0.1
     with requests.Session() as session:
         session.auth = requests_adapter.DolbyAuth(**sandbox.options)
@@ -535,17 +534,17 @@ tell(second=list(second), third=list(third))
 
 
 @pytest.mark.slow
-def test_three_event_loops_in_a_row_share_one_auth(sandbox: Sandbox, start: Start) -> None:
-    """The first is left while its fetch is under way, and the second gets the token of that fetch."""
+def test_three_event_loops_in_a_row_share_one_auth_object(sandbox: Sandbox, start: Start) -> None:
+    """The first loop ends while its fetch runs. The second loop gets the token of that fetch."""
     sandbox.latency = 0.3
 
     children = [start(LOOPS, kind=kind) for kind in ("httpx", "httpx2")]
 
-    assert [{"second": [200], "third": [200]}] * 2 == [child.told() for child in children]
+    assert [{"second": [200], "third": [200]}] * 2 == [child.facts() for child in children]
     assert 2 + 2 == sandbox.token_requests
 
 
-# Between fetches, and where no thread can be had
+# Between fetches, and without threads
 
 RESTING = """
 import os, threading
@@ -557,7 +556,7 @@ def sockets():
         try:
             found.append(os.readlink(f"/proc/self/fd/{number}"))
         except FileNotFoundError:
-            pass  # it was the folder's own
+            pass  # the descriptor of the folder itself
     return sum(target.startswith("socket:") for target in found)
 
 auth = make_auth()
@@ -570,15 +569,15 @@ tell(threads=threading.active_count(), sockets=sockets())
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files on this system")
-def test_no_thread_and_no_socket_lives_between_fetches(start: Start) -> None:
+def test_no_thread_and_no_socket_is_left_between_fetches(start: Start) -> None:
     children = [start(RESTING, kind=kind) for kind in ("requests", "httpx")]
 
-    assert [{"threads": 1, "sockets": 0}] * 2 == [child.told() for child in children]
+    assert [{"threads": 1, "sockets": 0}] * 2 == [child.facts() for child in children]
 
 
 @contextmanager
 def no_threads_for_fetches() -> Iterator[None]:
-    """As at a limit of threads, but for our own ones alone: clients and servers of the test need theirs."""
+    """Inside the block, no thread for a fetch can be started. Clients and servers of the test can start theirs."""
 
     def limited(thread: threading.Thread) -> None:
         if thread.name == "dolby-auth-token":
@@ -623,7 +622,7 @@ def test_without_threads_a_refused_request_is_sent_again(driver: Driver, sandbox
 
 
 @every_driver
-def test_without_threads_a_token_is_used_to_its_end_and_then_replaced(driver: Driver, sandbox: Sandbox) -> None:
+def test_without_threads_a_token_is_used_until_it_expires(driver: Driver, sandbox: Sandbox) -> None:
     clock = FakeClock()
     set_sandbox_clock(sandbox, clock.time)
     auth = on_clock(driver.adapter.DolbyAuth(**sandbox.options), clock)
@@ -634,7 +633,7 @@ def test_without_threads_a_token_is_used_to_its_end_and_then_replaced(driver: Dr
             counts.append(sandbox.token_requests)
             clock.advance(300)
 
-    # It is renewed from 1,500 s on, and over at 1,795 s.
+    # Its renewal opens at 1,500 s, and it expires at 1,795 s.
     assert [1, 1, 1, 1, 1, 1, 1 + 1] == counts
 
 
@@ -652,7 +651,7 @@ def call():
 threads = [threading.Thread(target=call) for _ in range(4)]
 for thread in threads:
     thread.start()
-threading.stack_size(1 << 44)  # more than there is room for, so that none can be started any more
+threading.stack_size(1 << 44)  # more than there is memory for, so that no thread can be started
 try:
     threading.Thread(target=call).start()
 except RuntimeError:
@@ -663,15 +662,15 @@ tell(statuses=[*statuses, status(auth)])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="what a thread's stack may be is another matter elsewhere")
-def test_a_process_that_can_start_no_thread_at_all_gets_its_token(sandbox: Sandbox, start: Start) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits for the stack of a thread")
+def test_a_process_that_cannot_start_threads_gets_its_token(sandbox: Sandbox, start: Start) -> None:
     children = [start(LIMITED, kind=kind) for kind in ("requests", "httpx-asyncio")]
 
-    assert [{"statuses": [200] * 5}] * 2 == [child.told() for child in children]
+    assert [{"statuses": [200] * 5}] * 2 == [child.facts() for child in children]
     assert sandbox.token_requests == 2
 
 
-# The interpreter's end
+# The end of the interpreter
 
 ATEXIT = """
 import atexit, sys
@@ -698,7 +697,7 @@ def test_a_call_in_atexit_still_works(state: str, kinds: list[str], sandbox: San
 
     children = [start(ATEXIT, state, kind=kind) for kind in kinds]
 
-    assert [{"status": 200}] * len(kinds) == [child.told() for child in children]
+    assert [{"status": 200}] * len(kinds) == [child.facts() for child in children]
     assert len(kinds) == sandbox.token_requests
 
 
@@ -722,14 +721,14 @@ tell(calling=True)
 """
 
 
-def test_daemon_threads_that_call_while_the_interpreter_ends_are_not_heard_of(start: Start) -> None:
+def test_daemon_threads_that_call_while_the_interpreter_ends_cause_no_output(start: Start) -> None:
     """No crash, no hang, no traceback."""
     children = [start(DAEMON, kind=kind) for kind in ("requests", "httpx2-asyncio")]
 
-    assert [{"calling": True}] * 2 == [child.told() for child in children]
+    assert [{"calling": True}] * 2 == [child.facts() for child in children]
 
 
-UNDER_WAY = """
+RUNNING_FETCH = """
 from tests.child import auth_with_a_fetch_in_flight, tell
 
 auth = auth_with_a_fetch_in_flight()
@@ -737,12 +736,12 @@ tell(ended=True)
 """
 
 
-def test_a_fetch_under_way_does_not_hold_up_the_end(sandbox: Sandbox, start: Start) -> None:
+def test_a_running_fetch_does_not_delay_the_end_of_the_process(sandbox: Sandbox, start: Start) -> None:
     sandbox.latency = SILENCE
 
-    children = [start(UNDER_WAY, kind=kind) for kind in ("requests", "httpx2")]
+    children = [start(RUNNING_FETCH, kind=kind) for kind in ("requests", "httpx2")]
 
-    assert [{"ended": True}] * 2 == [child.told() for child in children]
+    assert [{"ended": True}] * 2 == [child.facts() for child in children]
 
 
 # Interrupts
@@ -768,8 +767,8 @@ else:
     ("where", "kinds", "code"),
     [
         ("in main", ["requests", "httpx-asyncio", "httpx2-trio"], -signal.SIGINT),
-        # Python ignores what is raised there, but for telling it. From 3.12 on no thread can be had there, and an event
-        # loop whose own thread fetches hears of an interrupt when that is over.
+        # Python only prints an exception that is raised there. From 3.12 on, no thread can be started there, and an
+        # event loop whose own thread fetches gets an interrupt only after the fetch.
         ("in atexit", ["requests", "httpx"], 0),
     ],
 )
@@ -778,7 +777,7 @@ def test_an_interrupt_ends_the_wait_and_the_process(
 ) -> None:
     sandbox.latency = SILENCE
     children = [start(INTERRUPT, where, kind=kind) for kind in kinds]
-    # Their threads wait for an answer by then. Python 3.11 may crash where it ends with one that is busy.
+    # Now their threads wait for an answer. Python 3.11 may crash if it ends while a thread is busy.
     eventually(lambda: sandbox.token_requests == len(kinds))
 
     for child in children:
@@ -812,12 +811,12 @@ except KeyboardInterrupt:
 
 @needs_posix_signals
 def test_after_an_interrupt_the_auth_still_works(sandbox: Sandbox, start: Start) -> None:
-    """And the fetch that the interrupted caller began serves the next one."""
+    """The fetch that the interrupted caller began serves the next one."""
     sandbox.latency = 0.3
 
     children = [start(AFTER_AN_INTERRUPT, kind=kind) for kind in ("requests", "httpx-asyncio")]
 
-    assert [{"statuses": [200, 200]}] * 2 == [child.told() for child in children]
+    assert [{"statuses": [200, 200]}] * 2 == [child.facts() for child in children]
 
 
 # Signal handlers
@@ -849,11 +848,11 @@ def test_a_signal_handler_may_ask_for_a_token_while_the_main_thread_waits_for_on
 
     children = [start(HANDLER, kind=kind) for kind in ("requests", "httpx-asyncio")]
 
-    assert [{"status": 200, "handled": 1}] * 2 == [child.told() for child in children]
+    assert [{"status": 200, "handled": 1}] * 2 == [child.facts() for child in children]
 
 
 def is_ours(frame: FrameType | None) -> bool:
-    """Whether it runs code of this package, or of what the package waits with."""
+    """Whether *frame* runs code of this package, or code of `threading` that the package called."""
     while frame is not None and frame.f_code.co_filename == threading.__file__:
         frame = frame.f_back
     return frame is not None and frame.f_code.co_filename.startswith(str(PACKAGE))
@@ -861,9 +860,10 @@ def is_ours(frame: FrameType | None) -> bool:
 
 def run_interrupted(step: int, work: Callable[[], object], handler: Callable[[], object]) -> bool:
     """
-    Run *work*, with *handler* at its step number *step*, as a signal's would be.
+    Run *work*, and call *handler* at step number *step*, as a signal would.
 
-    A step is a line, a call or a return in this package, or in what it waits with. Returns whether there was one.
+    A step is a line, a call or a return in this package, or in code of `threading` that it called. Return whether the
+    step was reached.
     """
     steps_left = step
 
@@ -873,7 +873,7 @@ def run_interrupted(step: int, work: Callable[[], object], handler: Callable[[],
             return None
         steps_left -= 1
         if steps_left == 0:
-            # Not traced itself: tracing is off within a trace function.
+            # The handler is not traced: tracing is off inside a trace function.
             handler()
         return trace
 
@@ -941,7 +941,7 @@ def invalidate() -> tuple[TokenSource, Callable[[], object]]:
 def test_a_signal_handler_may_use_the_auth_wherever_it_interrupts(
     prepare: Callable[[], tuple[TokenSource, Callable[[], object]]], handled: str
 ) -> None:
-    """None may leave the thread waiting for itself, nor the auth unusable."""
+    """The thread must not wait for itself, and the auth object must stay usable."""
     position = 0
 
     def interrupt_everywhere() -> None:
@@ -957,7 +957,7 @@ def test_a_signal_handler_may_use_the_auth_wherever_it_interrupts(
                 subject.invalidate()
 
             def token(subject: TokenSource = subject) -> None:
-                """The handler gets a token, or an error at once where it would wait for itself."""
+                """The handler gets a token, or an error at once if it would wait for itself."""
                 try:
                     subject.token()
                 except TokenError as error:
@@ -969,7 +969,7 @@ def test_a_signal_handler_may_use_the_auth_wherever_it_interrupts(
             subject.invalidate()
             assert subject.token().value
 
-    # By a thread that is waited for no longer than it may take, and left behind if it is stuck.
+    # In a thread that is left behind if it is stuck.
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -994,7 +994,7 @@ def test_a_signal_handler_may_use_the_auth_wherever_it_interrupts(
 
 
 def step_wall(clock: FakeClock, seconds: float) -> Literal[False]:
-    """As an expression that `or` can follow."""
+    """Return False, so that `or` can follow in an expression."""
     clock.step_wall(seconds)
     return False
 
@@ -1004,7 +1004,7 @@ SUSPENDED, FORWARD, BACK = HOUR, DAY, -DAY
 
 @pytest.mark.parametrize("step", [SUSPENDED, FORWARD])
 def test_a_wall_clock_that_jumps_ahead_costs_one_token_request(step: float) -> None:
-    """A machine that was suspended, or a clock that was set: the old token is not handed out, the new one lives its life."""
+    """The machine was suspended, or the clock was set. The old token is not handed out, and the new one lives its full life."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -1030,7 +1030,7 @@ def test_a_wall_clock_that_is_set_back_costs_no_token_request() -> None:
     assert sender.count == 1
 
 
-def test_a_wall_clock_that_is_set_back_and_put_right_again_costs_no_token_request() -> None:
+def test_a_wall_clock_that_is_set_back_and_corrected_costs_no_token_request() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -1042,7 +1042,7 @@ def test_a_wall_clock_that_is_set_back_and_put_right_again_costs_no_token_reques
     assert sender.count == 1
 
 
-def test_a_token_renewed_while_the_wall_clock_was_back_is_replaced_once_when_it_is_put_right() -> None:
+def test_a_token_renewed_while_the_wall_clock_was_set_back_is_replaced_once_after_the_correction() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -1060,7 +1060,7 @@ def test_a_token_renewed_while_the_wall_clock_was_back_is_replaced_once_when_it_
 
 
 @pytest.mark.parametrize(
-    ("step", "requests_in_all"),
+    ("step", "token_requests"),
     [
         # The token may have expired when it arrives, so the fetch asks once more.
         (SUSPENDED, 2),
@@ -1069,7 +1069,7 @@ def test_a_token_renewed_while_the_wall_clock_was_back_is_replaced_once_when_it_
     ],
 )
 def test_a_clock_that_jumps_during_a_fetch_costs_one_more_token_request_at_most(
-    step: float, requests_in_all: int
+    step: float, token_requests: int
 ) -> None:
     clock = FakeClock()
     sender = ScriptedSender(lambda: step_wall(clock, step) or answer(access_token="first", expires_in=1800))
@@ -1079,12 +1079,12 @@ def test_a_clock_that_jumps_during_a_fetch_costs_one_more_token_request_at_most(
 
     assert 1 == len(set(values))
     wait_for_fetches()
-    assert requests_in_all == sender.count
+    assert token_requests == sender.count
 
 
 @pytest.mark.parametrize("step", [SUSPENDED, FORWARD, BACK])
-def test_a_jump_of_the_wall_clock_neither_shortens_nor_prolongs_the_memory_of_a_failure(step: float) -> None:
-    """So that who wakes up a machine gets a token three seconds later at the latest."""
+def test_a_jump_of_the_wall_clock_does_not_change_the_memory_of_a_failure(step: float) -> None:
+    """So a caller on a machine that wakes up gets a token at most three seconds later."""
     sender, clock = ScriptedSender(answer(401)), FakeClock()
     subject = make_source(sender, clock)
     with pytest.raises(TokenError):
@@ -1100,13 +1100,13 @@ def test_a_jump_of_the_wall_clock_neither_shortens_nor_prolongs_the_memory_of_a_
 
 
 @pytest.mark.parametrize("step", [SUSPENDED, FORWARD, BACK])
-def test_a_jump_of_the_wall_clock_mints_no_allowance_and_takes_none(step: float) -> None:
-    """An allowance counts minutes of the monotonic clock, in which requests can be sent at all."""
+def test_a_jump_of_the_wall_clock_does_not_change_the_allowance(step: float) -> None:
+    """The allowance uses the monotonic clock, which runs only while requests can be sent."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
 
     def replacements() -> int:
-        """How many tokens the host may refuse before its 401s are handed back."""
+        """The number of refused tokens that are replaced before callers get the host's 401s."""
         count = 0
         while refuse(subject, subject.token("host:443"), "host:443"):
             count += 1
@@ -1119,8 +1119,8 @@ def test_a_jump_of_the_wall_clock_mints_no_allowance_and_takes_none(step: float)
     assert replacements() == 1
 
 
-def test_a_host_without_allowance_gets_a_fresh_token_after_a_suspend() -> None:
-    """The refused one is over by then."""
+def test_after_a_suspension_a_host_gets_a_new_token_even_if_the_allowance_is_used_up() -> None:
+    """The refused token has expired by then."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     while refuse(subject, subject.token("host:443"), "host:443"):
@@ -1133,8 +1133,8 @@ def test_a_host_without_allowance_gets_a_fresh_token_after_a_suspend() -> None:
     assert sender.count == 6
 
 
-def test_a_suspend_does_not_shorten_the_pause_between_failed_renewals_to_a_request_per_call() -> None:
-    """Over by the wall clock, and the endpoint still fails: callers get the remembered failure."""
+def test_after_a_suspension_failed_renewals_do_not_cause_a_token_request_per_call() -> None:
+    """The token has expired by the wall clock, and the endpoint still fails. Callers get the remembered failure."""
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
     subject.token()
@@ -1159,7 +1159,7 @@ def test_calls_after_a_jump_of_the_wall_clock_see_no_401(
     driver: Driver, step: float, token_requests: int, sandbox: Sandbox
 ) -> None:
     clock = FakeClock()
-    # The service's own clock is right all the time: what a suspended machine missed has passed there.
+    # The clock of the service is always right: it includes the time that the suspended machine missed.
     served = {"late": 0.0}
     set_sandbox_clock(sandbox, lambda: clock.monotonic() + served["late"])
     with driver.open(on_clock(driver.adapter.DolbyAuth(**sandbox.options), clock)) as client:
@@ -1173,7 +1173,7 @@ def test_calls_after_a_jump_of_the_wall_clock_see_no_401(
             (seen.status, seen.history) for seen in (client.get(f"{sandbox.url}/media/jobs") for _ in range(5))
         ]
         assert token_requests == sandbox.token_requests
-        # And the token's life is what the monotonic clock says, which is not set.
+        # The life of the token follows the monotonic clock, which was not set.
         clock.advance(1796)
         assert [(200, [])] * 2 == [
             (seen.status, seen.history) for seen in (client.get(f"{sandbox.url}/media/jobs") for _ in range(2))
@@ -1183,10 +1183,10 @@ def test_calls_after_a_jump_of_the_wall_clock_see_no_401(
 
 @every_driver
 @pytest.mark.parametrize("step", [SUSPENDED, FORWARD, BACK], ids=["suspended", "forward", "back"])
-def test_a_call_whose_token_came_while_the_clock_jumped_is_answered(
+def test_a_call_whose_token_arrived_while_the_clock_jumped_is_answered(
     driver: Driver, step: float, sandbox: Sandbox
 ) -> None:
-    """And there is no token request per call from then on."""
+    """The later calls do not cost a token request each."""
     clock = FakeClock()
     with serving() as api:
         issued: list[str] = []

@@ -1,9 +1,8 @@
 """
-A secret, a token, an answer's body and a gateway's key go through every call, failure and complaint, and everything
-that shows something is searched for them.
+Every call, failure and complaint gets a secret, a token, an answer's body and a gateway's key. Everything that is shown
+is searched for them.
 
-What a host library shows of the caller's own request is the host's: that request carries the token. Of the token
-request nothing may show, whoever shows it.
+A library may show the caller's own request, which carries the token. Nobody may show any part of the token request.
 """
 
 from __future__ import annotations
@@ -52,10 +51,10 @@ from ..servers import Received, Reply, serving
 
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
 
-# Whatever is made of one of these words (quoted, escaped, cut) still has it, or one of its forms below.
+# A text made from one of these words (quoted, escaped, cut) still contains it, or one of its forms below.
 IN_SECRET, IN_TOKEN, IN_BODY, IN_QUERY = WORDS = ("Hushabye", "Lullaby", "Nightjar", "Gatekey")
 
-# What quoting, HTML, JSON and the wrong character set each make something else of.
+# Quoting, HTML, JSON and a wrong character set each change it.
 SECRET = f"\u00fc {IN_SECRET}\"'/&<+%"
 CREDENTIALS = AppCredentials("an-app-key", SECRET)
 BASIC = base64.b64encode(f"an-app-key:{SECRET}".encode()).decode()
@@ -70,7 +69,7 @@ def forms(word: str) -> Iterator[str]:
     yield word.encode().hex()
     yield "\0".join(word)
     for before in range(3):
-        # The characters that depend on nothing but the word.
+        # The characters that depend only on the word.
         encoded = base64.b64encode(b"-" * before + word.encode()).decode()
         yield encoded[(0, 2, 3)[before] : (before + len(word)) * 8 // 6]
 
@@ -79,7 +78,7 @@ FORMS = {word: tuple(forms(word)) for word in WORDS}
 
 
 def found(shown: str | bytes, words: Iterable[str] = WORDS) -> list[str]:
-    """Those of *words* that *shown* has in some form."""
+    """The *words* that *shown* contains in some form."""
     text = shown.decode("latin-1") if isinstance(shown, bytes) else shown
     return [f"{word} as {form!r}" for word in words for form in FORMS[word] if form in text]
 
@@ -99,11 +98,11 @@ def test_the_search_finds_a_word_in_every_form(word: str, before: str) -> None:
         assert len(found(shown)) == 1
 
 
-# What shows things
+# Views of an object
 
 
 def views(thing: Any) -> str:
-    """*thing* as it meets the eye in logs, notebooks, debuggers and failing tests."""
+    """*thing* as logs, notebooks, debuggers and failing tests show it."""
     fields = vars(thing) if hasattr(thing, "__dict__") else {}
     plain = f"{thing!r} {thing!s} {thing} {thing!a} {[thing]} {fields}"
     return "\n".join(
@@ -122,7 +121,7 @@ def frames_of(error: BaseException) -> list[FrameType]:
 
 
 def locals_shown(frames: Iterable[FrameType]) -> str:
-    """The locals of the package's own among *frames*, as tracebacks of several makers show them."""
+    """The local variables of the package's own *frames*, as different traceback tools show them."""
     return "\n".join(
         f"{frame.f_code.co_name}: {name} = {value!r} {rich.pretty.pretty_repr(value)}"
         for frame in frames
@@ -131,27 +130,27 @@ def locals_shown(frames: Iterable[FrameType]) -> str:
     )
 
 
-def told(error: BaseException) -> str:
-    """All that can be had from *error* without a look into other people's frames."""
+def everything_shown_by(error: BaseException) -> str:
+    """Everything that *error* shows, except the frames of other packages."""
     shown = [views(error), rendered(error), locals_shown(frames_of(error)), *traceback.format_exception(error)]
     with contextlib.suppress(TypeError):
         shown.append(pickle.dumps(error).decode("latin-1"))
     request = getattr(error, "request", None)
     if request is not None:
         shown += [views(request), repr(dict(request.headers)), str(request.url)]
-    for led_here in (error.__cause__, error.__context__):
-        # Not suppressed either: it would still be there for whoever looks.
-        shown.append("" if led_here is None else f"{led_here!r} {vars(led_here)}")
+    for earlier in (error.__cause__, error.__context__):
+        # A suppressed context counts too: it can still be read.
+        shown.append("" if earlier is None else f"{earlier!r} {vars(earlier)}")
     return "\n".join(shown)
 
 
-# Who calls the service
+# The caller
 
 
 @dataclass
 class Caller:
     """
-    A scene whose token endpoint has a gateway's key in its URL, and what came of it.
+    A scene whose token URL has a gateway's key, and the results of its calls.
 
     Attributes:
         seen: Responses, tokens and warnings.
@@ -185,7 +184,7 @@ class Caller:
         assert status == seen.status
 
     def fails(self) -> None:
-        """By a call, and by `token()`; the second failure is told from memory."""
+        """Fail in a call, and in `token()`. The second failure comes from memory."""
         self.errors.append(self.scene.fail())
         with pytest.raises(TokenError) as caught:
             self.scene.driver.token(self.scene.auth)
@@ -202,7 +201,7 @@ def caller(scene: Scene) -> Caller:
     return Caller(scene)
 
 
-# What happens
+# Situations
 
 
 def is_answered(caller: Caller) -> None:
@@ -210,7 +209,7 @@ def is_answered(caller: Caller) -> None:
     caller.seen.append(caller.scene.driver.token(caller.scene.auth))
 
 
-def is_healed(caller: Caller) -> None:
+def is_retried(caller: Caller) -> None:
     caller.gets()
     caller.revoke()
     caller.gets()
@@ -228,7 +227,7 @@ def is_not_renewed(caller: Caller) -> None:
     caller.gets()
 
 
-def cannot_heal(caller: Caller) -> None:
+def gets_no_replacement(caller: Caller) -> None:
     caller.gets()
     caller.revoke()
     caller.scene.endpoint.answer = echo(403)
@@ -245,8 +244,8 @@ def waits_for_a_token(auth: Any) -> threading.Thread:
     return thread
 
 
-def is_disowned(caller: Caller) -> None:
-    """A fetch that is past its time, and its token comes after all."""
+def is_overdue(caller: Caller) -> None:
+    """The fetch is overdue, and its token arrives later."""
     gate = Gate(CREDENTIALS.app_key, SECRET)
     caller.scene.options |= {"app_key": None, "app_secret": None, "credentials": gate}
     first = waits_for_a_token(caller.scene.auth)
@@ -285,7 +284,7 @@ def always(reply: Reply) -> Callable[[Received], Reply]:
     return lambda _: reply
 
 
-def is_met_with(*grants: Callable[[Received], Reply] | Reply) -> Callable[[Caller], None]:
+def fails_with(*grants: Callable[[Received], Reply] | Reply) -> Callable[[Caller], None]:
     def situation(caller: Caller) -> None:
         for grant in grants:
             caller.scene.endpoint.answer = always(grant) if isinstance(grant, Reply) else grant
@@ -311,11 +310,11 @@ def raising(error: BaseException) -> Callable[[], Any]:
 
 
 def echo(status: int) -> Callable[[Received], Reply]:
-    """An answer that shows what it was sent, in several forms, and more."""
+    """An answer that repeats the credentials that it got, in several forms."""
 
     def answer(received: Received) -> Reply:
-        said = f"{received.token} is {SECRET}, {urllib.parse.quote(SECRET)}, {html.escape(SECRET)}"
-        body = {"error": "bad", "error_description": said, "hint": IN_BODY, "access_token": IN_TOKEN}
+        text = f"{received.token} is {SECRET}, {urllib.parse.quote(SECRET)}, {html.escape(SECRET)}"
+        body = {"error": "bad", "error_description": text, "hint": IN_BODY, "access_token": IN_TOKEN}
         return Reply(status, {"X-Hint": IN_BODY, "Retry-After": f"{IN_BODY} {SECRET!a}"}, json.dumps(body).encode())
 
     return answer
@@ -326,13 +325,13 @@ TOKEN = json.dumps({"access_token": IN_TOKEN, "hint": [IN_BODY, SECRET]}).encode
 
 OF_SENDERS: dict[str, Callable[[Caller], None]] = {
     "success": is_answered,
-    "401 healed": is_healed,
-    "401 and no other token": cannot_heal,
+    "401 retried": is_retried,
+    "401 without a new token": gets_no_replacement,
     "renewal fails": is_not_renewed,
     "no server": has_no_server,
     "certificate refused": is_refused_a_certificate,
-    "echo": is_met_with(*map(echo, (200, 400, 401, 403, 429, 500))),
-    "no token": is_met_with(
+    "echo": fails_with(*map(echo, (200, 400, 401, 403, 429, 500))),
+    "no token": fails_with(
         Reply(body=TOKEN[:-1]),
         Reply(body=b"[" + TOKEN + b"]"),
         Reply(body=TOKEN.replace(b'",', b'\\r\\n",')),
@@ -340,26 +339,26 @@ OF_SENDERS: dict[str, Callable[[Caller], None]] = {
         Reply(body=TOKEN.replace(b"{", b'{"expires_in":0,')),
         Reply(body=TOKEN, headers={"Content-Encoding": "gzip"}),
     ),
-    "no answer": is_met_with(
+    "no answer": fails_with(
         Reply(raw=HEAD + b"Content-Length: 999\r\n\r\n" + TOKEN),
         Reply(raw=HEAD + b"Content-Length: 999\r\n\r\n" + TOKEN, reset=True),
         Reply(raw=HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + TOKEN),
         Reply(raw=IN_BODY.encode() + b"\r\n\r\n"),
-        # Header lines that urllib3 warns of, with the URL.
+        # urllib3 warns of such header lines, and names the URL.
         Reply(raw=HEAD + f"X-{IN_BODY}\r\nContent-Length: 2\r\n\r\n{{}}".encode()),
     ),
-    "redirect": is_met_with(
+    "redirect": fails_with(
         Reply(302, {"Location": f"/?{IN_BODY}={urllib.parse.quote(SECRET)}"}),
         Reply(307, {"Location": f"https://{IN_BODY}:{IN_SECRET}@[/"}),
     ),
 }
 
-# Nothing in them depends on the library.
+# These do not depend on the library.
 OF_THE_CORE: dict[str, Callable[[Caller], None]] = {
     "401 twice": is_refused_twice,
-    "fetch disowned": is_disowned,
+    "fetch overdue": is_overdue,
     "scope not granted": misses_a_scope,
-    "error of no known form": is_met_with(*(Reply(status, body=TOKEN * 2) for status in (400, 401, 418, 503))),
+    "error in an unknown form": fails_with(*(Reply(status, body=TOKEN * 2) for status in (400, 401, 418, 503))),
     "credentials() raises": has_credentials(raising(ValueError(SECRET))),
     "credentials() exits": has_credentials(raising(SystemExit(SECRET))),
     "credentials() returns a str": has_credentials(lambda: SECRET),
@@ -377,7 +376,7 @@ def situations(cases: dict[str, Callable[[Caller], None]], *, lent: bool = False
     ([REQUESTS, HTTPX], situations(OF_SENDERS, lent=True)),
     ([REQUESTS, ASYNCIO], situations(OF_THE_CORE)),
 )
-def test_nothing_secret_is_shown(
+def test_no_secret_is_shown(
     case: tuple[Callable[[Caller], None], bool],
     scene: Scene,
     caplog: pytest.LogCaptureFixture,
@@ -387,7 +386,7 @@ def test_nothing_secret_is_shown(
     situation, lent = case
     caller = Caller(scene, lent)
     if not lent:
-        # With a lent session this is its owner's affair.
+        # For a lent session, its owner decides this.
         monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
     caplog.set_level(logging.DEBUG)
     situation(caller)
@@ -397,7 +396,7 @@ def test_nothing_secret_is_shown(
     records = [f"{record.name} {record.getMessage()} {record.__dict__}" for record in caplog.records]
     by_us = [record for record in records if record.startswith("dolby_auth_plugin")]
     by_others = "\n".join([*(record for record in records if record not in by_us), *capfd.readouterr()])
-    assert [] == found("\n".join([*map(views, ours), *map(told, caller.errors), *by_us]))
+    assert [] == found("\n".join([*map(views, ours), *map(everything_shown_by, caller.errors), *by_us]))
     assert [] == found(by_others, (IN_SECRET, IN_BODY, IN_QUERY))
     assert PATH not in by_others
     # The token is part of the caller's own request.
@@ -418,12 +417,12 @@ def test_an_inspection_with_rich_shows_no_secret(caller: Caller) -> None:
     assert [] == found(shown, (IN_SECRET, IN_TOKEN, IN_BODY))
 
 
-# In the middle of it
+# During a fetch
 
 
 @each(SYNC)
-def test_a_dump_of_all_threads_in_the_middle_of_an_answer_shows_no_secret(caller: Caller) -> None:
-    """As watchdogs write it down when something hangs."""
+def test_a_dump_of_all_threads_during_an_answer_shows_no_secret(caller: Caller) -> None:
+    """Watchdogs write such dumps when a process hangs."""
     dumps: list[str] = []
 
     def is_dumped() -> bool:
@@ -448,10 +447,8 @@ def test_a_dump_of_all_threads_in_the_middle_of_an_answer_shows_no_secret(caller
 
 
 @each(SYNC)
-def test_an_interrupt_in_a_caller_that_fetches_by_itself_brings_no_secret(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no thread can be started; and it came while the library was busy with an error of its own."""
+def test_an_interrupt_in_a_caller_that_fetches_shows_no_secret(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread can be started, so the caller fetches. The interrupt comes while the library handles an error."""
 
     def interrupted() -> tuple[int, bytes]:
         try:
@@ -470,7 +467,7 @@ def test_an_interrupt_in_a_caller_that_fetches_by_itself_brings_no_secret(
         auth.token()
 
     assert len(log) == 1
-    assert [] == found(told(caught.value))
+    assert [] == found(everything_shown_by(caught.value))
     assert driver.name not in {frame.f_globals["__name__"].partition(".")[0] for frame in frames_of(caught.value)}
 
 
@@ -499,21 +496,21 @@ class Unusual(BaseException):
     ],
     ids=repr,
 )
-def test_what_a_sender_raises_never_leaves_the_fetchs_thread(
+def test_an_exception_of_the_sender_never_leaves_the_fetchs_thread(
     error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Crash reporters would take it there, with the locals of all frames; and its waiters would ask again and again."""
+    """Crash reporters would report it with the local variables of all frames. Callers would ask again and again."""
     asked: list[float] = []
 
     def send(_: TokenRequest, seconds: float) -> TokenResponse | Failure:
         asked.append(seconds)
         if len(asked) > 20:
-            return Failure("enough of it", "enough")
+            return Failure("too many tries", "too many tries")
         raise error
 
     escaped: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", escaped.append)
-    subject = make_source(send, credentials=CREDENTIALS)  # type: ignore[arg-type] # a sender all the same
+    subject = make_source(send, credentials=CREDENTIALS)  # type: ignore[arg-type] # it is a sender too
 
     with pytest.raises(TokenError) as caught:
         subject.token()
@@ -523,20 +520,18 @@ def test_what_a_sender_raises_never_leaves_the_fetchs_thread(
     assert re.fullmatch(
         rf"{type(error).__name__}(: Input/output error)? \(test_secrets\.py, line \d+\)", caught.value.reason
     )
-    assert [] == found(told(caught.value))
+    assert [] == found(everything_shown_by(caught.value))
     assert (None, None) == (caught.value.__cause__, caught.value.__context__)
 
 
 # Answers that echo
 
-SAID = {
-    "itself": SECRET,
+ECHOES = {
+    "plain text": SECRET,
     "Basic header": f"Basic {BASIC}",
     "URL-safe base64, unpadded": base64.urlsafe_b64encode(f"an-app-key:{SECRET}".encode()).decode().rstrip("="),
     "percent-encoded": urllib.parse.quote(SECRET, safe=""),
-    "percent-encoded in small letters": re.sub(
-        "%..", lambda code: code[0].lower(), urllib.parse.quote(SECRET, safe="")
-    ),
+    "percent-encoded in lower case": re.sub("%..", lambda code: code[0].lower(), urllib.parse.quote(SECRET, safe="")),
     "form-encoded": urllib.parse.quote_plus(SECRET),
     "form-encoded twice": urllib.parse.quote_plus(urllib.parse.quote_plus(SECRET)),
     "JSON": json.dumps(SECRET),
@@ -551,10 +546,10 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
-def test_an_error_text_shows_no_secret_in_any_form(said: str) -> None:
+@pytest.mark.parametrize("echoed", ECHOES.values(), ids=ECHOES)
+def test_an_error_text_shows_no_secret_in_any_form(echoed: str) -> None:
     endpoint = TokenEndpoint("https://gateway.test/token", None, 1800, "host/1.0")
-    texts = ({"error": f"{said}.", "message": f"no {said}, no"}, {"error": "bad", "detail": said})
+    texts = ({"error": f"{echoed}.", "message": f"no {echoed}, no"}, {"error": "bad", "detail": echoed})
     answers = [answer(status, **members) for status in (200, 401) for members in texts]
 
     failures = [endpoint.read(one, CREDENTIALS, NOW) for one in answers]
@@ -589,7 +584,7 @@ def test_pytests_explanation_of_a_failed_comparison_shows_no_secret(
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=["AccessToken", "AppCredentials"])
-def test_what_differs_in_its_secret_alone_is_not_equal(one: Any, other: Any) -> None:
+def test_objects_that_differ_only_in_their_secret_are_not_equal(one: Any, other: Any) -> None:
     same = copy.copy(one) if one is CREDENTIALS else AccessToken.issued(one.value, None, 1800, NOW, 1)
 
     assert (True, False, False) == (one == same, one == other, one == 1)
@@ -604,8 +599,8 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "secret in two lines": {"app_secret": f"{SECRET}\n"},
     "secret as bytes": {"app_secret": SECRET.encode()},
     "secret in a tuple": {"app_secret": (SECRET,)},
-    "callable beside them": {"credentials": lambda: CREDENTIALS},
-    "credentials as they are": {"app_key": None, "app_secret": None, "credentials": CREDENTIALS},
+    "callable together with a key": {"credentials": lambda: CREDENTIALS},
+    "credentials without a callable": {"app_key": None, "app_secret": None, "credentials": CREDENTIALS},
     "credentials in a tuple": {"app_key": None, "app_secret": None, "credentials": ("an-app-key", SECRET)},
     "malformed scope": {"scope": "a,b c\\"},
     "scope of another type": {"scope": [b"comms:*"]},
@@ -615,7 +610,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "timeout out of range": {"timeout": -1},
     "unknown option": {"app_secert": SECRET},
     "userinfo": {"token_url": f"https://an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
-    "userinfo for a host": {"token_url": f"https://an-app-key:{IN_SECRET}/v1/auth/token"},
+    "userinfo instead of a host": {"token_url": f"https://an-app-key:{IN_SECRET}/v1/auth/token"},
     "userinfo without a scheme": {"token_url": f"an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
     "userinfo after a scheme only": {"token_url": f"https:an-app-key:{IN_SECRET}@api.dolby.io/v1/auth/token"},
     "plain http": {"token_url": f"http://api.dolby.io/token?key={IN_QUERY}"},
@@ -631,7 +626,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
 }
 
 
-# The family has one constructor of its own, which reads the arguments in the same way.
+# httpx and httpx2 have their own constructors, which read the arguments in the same way.
 OF_THE_FAMILY = (
     "secret in two lines",
     "secret as bytes",
@@ -646,7 +641,7 @@ OF_THE_FAMILY = (
     ([REQUESTS], MISTAKES.items()),
     ([HTTPX, HTTPX2], [(name, MISTAKES[name]) for name in OF_THE_FAMILY]),
 )
-def test_a_constructors_complaint_shows_no_secret(driver: Driver, mistake: dict[str, Any]) -> None:
+def test_an_error_of_the_constructor_shows_no_secret(driver: Driver, mistake: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         driver.adapter.DolbyAuth(**{"app_key": "an-app-key", "app_secret": SECRET, **mistake})
 
@@ -656,12 +651,12 @@ def test_a_constructors_complaint_shows_no_secret(driver: Driver, mistake: dict[
         caught.value.__context__ is None or caught.value.__suppress_context__,
     )
     if "app_key" not in mistake and "token_url" not in mistake and "allowed_hosts" not in mistake:
-        # Those are what the frames' locals are there to show.
+        # The local variables of the frames contain these arguments.
         assert [] == found(rendered(caught.value), (IN_SECRET,))
 
 
 @each(SYNC)
-def test_the_complaint_about_another_librarys_request_shows_none_of_it(driver: Driver) -> None:
+def test_the_error_for_a_request_of_another_library_shows_no_part_of_it(driver: Driver) -> None:
     auth = driver.adapter.DolbyAuth("an-app-key", SECRET)
     other = next(other for other in SYNC if other is not driver)
     request = other.library.Request("GET", f"https://h/?{IN_QUERY}", headers={"Authorization": f"Bearer {IN_TOKEN}"})
@@ -669,13 +664,14 @@ def test_the_complaint_about_another_librarys_request_shows_none_of_it(driver: D
     with pytest.raises(TypeError, match="is for") as caught:
         auth(request)
 
-    assert [] == found(told(caught.value), (IN_SECRET, IN_TOKEN))
+    assert [] == found(everything_shown_by(caught.value), (IN_SECRET, IN_TOKEN))
 
 
 # The source code
 
-# What may be part of a message, everywhere or in one module, and why that is no secret. `type(x).__name__` and `printable(x)` always may.
-SAYABLE = {
+# The expressions that a message may contain, everywhere or in one module, and why they are not secret. `type(x).__name__` and
+# `printable(x)` are always allowed.
+ALLOWED = {
     "credentials: what": "'app key' or 'app secret', the words",
     "credentials: given": "an app key without what may be a secret in it",
     "pairs": "names of variables",
@@ -702,9 +698,9 @@ SAYABLE = {
     "self._shown_url": "a token_url without its query",
     "why": "a sentence of ours",
     "advice": "a sentence of ours",
-    "message": "a sentence of ours, with what `error_texts` let pass",
-    "reason": "what `error_texts` let pass",
-    "description": "what `error_texts` let pass",
+    "message": "a sentence of ours, with text that `error_texts` allowed",
+    "reason": "text that `error_texts` allowed",
+    "description": "text that `error_texts` allowed",
     "failure.message": "made of what is in this list",
     "str(error)": "of an error made of what is in this list",
     "status": "a number",
@@ -714,7 +710,7 @@ SAYABLE = {
     "retryable": "true or false",
     "token.expires_at.timestamp() - began.wall": "a number",
     "now.monotonic - began.monotonic": "a number",
-    "self._advice(status, details, credentials, retry_after)": "a sentence of ours, with what `error_texts` let pass",
+    "self._advice(status, details, credentials, retry_after)": "a sentence of ours, with text that `error_texts` allowed",
     "complaint": "a sentence of ours",
     "failures: words": "words of the operating system or of OpenSSL",
     "failures: what": "the name of what was called",
@@ -731,14 +727,14 @@ SHOWING = re.compile(
 
 
 def shown_by(source: str, module: str = "") -> list[str]:
-    """What the source code's log records, warnings, errors and failures are made of, as far as it must be accounted for."""
+    """The expressions in log records, warnings, errors and failures of the source code that are not in `ALLOWED`."""
     return [
         f"line {call.lineno}: {expression}"
         for call in ast.walk(ast.parse(source))
         if isinstance(call, ast.Call) and SHOWING.fullmatch(ast.unparse(call.func))
         for argument in (*call.args, *(keyword.value for keyword in call.keywords))
         for expression in made_of(argument)
-        if not {expression, f"{module}: {expression}"} & SAYABLE.keys()
+        if not {expression, f"{module}: {expression}"} & ALLOWED.keys()
         and not re.fullmatch(r"type\(\w+\)\.__name__|[A-Z]\w+Warning", expression)
     ]
 
@@ -759,7 +755,7 @@ def made_of(node: ast.expr) -> Iterator[str]:
             yield ast.unparse(node)
 
 
-# The terminal's and the sandbox's own words are none of the library's.
+# The command line and the sandbox write messages of their own.
 MODULES = sorted({*PACKAGE.rglob("*.py")} - {*(PACKAGE / "cli").glob("*"), *(PACKAGE / "sandbox").glob("*")})
 
 
@@ -768,10 +764,10 @@ def test_no_module_shows_an_object_that_can_hold_a_secret(module: Path) -> None:
     assert [] == shown_by(module.read_text(), module.stem)
 
 
-def test_whatever_may_be_shown_is_shown_somewhere() -> None:
+def test_every_allowed_expression_is_used() -> None:
     everything = "".join(ast.unparse(ast.parse(module.read_text())) for module in MODULES)
 
-    assert [] == [expression for expression in SAYABLE if expression.rpartition(": ")[2] not in everything]
+    assert [] == [expression for expression in ALLOWED if expression.rpartition(": ")[2] not in everything]
 
 
 @pytest.mark.parametrize(
@@ -788,12 +784,12 @@ def test_whatever_may_be_shown_is_shown_somewhere() -> None:
         ('Failure("no", reason=str(answer))', "str(answer)"),
     ],
 )
-def test_who_shows_another_object_must_account_for_it(source: str, holder: str) -> None:
+def test_the_check_finds_an_expression_that_is_not_allowed(source: str, holder: str) -> None:
     assert [f"line 1: {holder}"] == shown_by(source)
 
 
-def test_no_module_starts_a_process_that_others_could_see() -> None:
-    """`ps` shows command lines."""
+def test_no_module_starts_a_process() -> None:
+    """`ps` would show its command line."""
     everything = "".join(module.read_text() for module in PACKAGE.rglob("*.py"))
 
     assert not re.search(r"\bsubprocess\b|\bmultiprocessing\b|os\.(exec|spawn|popen|posix_spawn|system)", everything)
@@ -803,7 +799,7 @@ def test_no_module_starts_a_process_that_others_could_see() -> None:
 
 
 def test_no_option_of_the_command_takes_a_secret() -> None:
-    """It would show in `ps`."""
+    """`ps` would show it."""
     taken = {
         parameter.name
         for command in (cli.main, *cli.main.commands.values())
