@@ -96,6 +96,13 @@ def alone(session: nox.Session) -> None:
     session.log(f"each of {len(files)} test files passes alone")
 
 
+@nox.session(default=False)
+def mutations(session: nox.Session) -> None:
+    """Break the package in many ways; some test must fail each time. Takes some ten minutes, so `.ci/run` leaves it out."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.mutations", *session.posargs)
+
+
 @nox.session
 def instructions(session: nox.Session) -> None:
     """Compare the instruction counts of the hot path with the record, if valgrind is installed."""

@@ -172,6 +172,19 @@ class AuthContract:
         assert (sandbox.unauthorized, sandbox.token_requests) == (0, 3)
         assert [False, True, True] == [record.early for record in sandbox.token_log]
 
+    def test_a_token_that_expired_while_the_machine_was_suspended_is_replaced(
+        self, sandbox: Sandbox, api: Server
+    ) -> None:
+        """Only the wall clock has seen that time. The API has an origin of its own, which every adapter remembers."""
+        clock = FakeClock()
+        with self.driver.open(on_clock(self.auth(sandbox, api), clock)) as client:
+            client.get(api.url)
+            clock.step_wall(86_400)
+            client.get(api.url)
+
+        first, second = (received.token for received in api.log)
+        assert first != second
+
     def test_unknown_and_missing_scopes_cause_warnings(self, sandbox: Sandbox) -> None:
         with pytest.warns(ScopeWarning, match="unknown scope 'comms:monitor:raed'"):
             auth = self.auth(sandbox, scope="comms:monitor:raed")

@@ -22,7 +22,7 @@ from dolby_auth_plugin.sandbox import Sandbox
 from .contract import CLASSIC, AuthContract, on_clock
 from .drivers import AsyncHttpxDriver
 from .fakes import FakeClock, Gate, in_threads, wait_for_fetches
-from .internals import authority, begin_fetch, httpx_tls_context
+from .internals import authority, begin_fetch, httpx_tls_context, read_refusals_by
 from .servers import Received, Reply, Server
 
 
@@ -266,6 +266,45 @@ class FamilyContract(AuthContract):
 
         assert self.on_mock(self.auth(sandbox), f"{sandbox.url}/x", lambda _: answers.pop(0)).status_code == 200
         assert body.served < 20
+
+    def test_a_refused_body_is_read_for_five_seconds(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each piece takes one second, so the sixth is the last."""
+        library, clock = self.driver.library, FakeClock()
+        read_refusals_by(clock, monkeypatch)
+
+        class Slow(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc, name-defined] # known at run time
+            served = 0
+            closed = False
+
+            def __iter__(self) -> Iterator[bytes]:
+                while not self.closed:
+                    self.served += 1
+                    clock.advance(1)
+                    yield b"x"
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                for piece in self:
+                    yield piece
+
+            def close(self) -> None:
+                self.closed = True
+
+            async def aclose(self) -> None:
+                self.closed = True
+
+        body = Slow()
+        answers = [library.Response(401, stream=body), library.Response(200)]
+
+        assert self.on_mock(self.auth(sandbox), f"{sandbox.url}/x", lambda _: answers.pop(0)).status_code == 200
+        assert body.served == 6
+
+    def test_the_refused_request_in_history_has_its_body(self, sandbox: Sandbox, api: Server) -> None:
+        api.refuse_old_tokens()
+
+        with self.driver.open(self.auth(sandbox, api)) as client:
+            seen = client.send("POST", api.url, content=b"content")
+
+        assert seen.response.history[0].request.read() == b"content"
 
     def on_mock(self, auth: Any, url: str, answer: Any) -> Any:
         with self.driver.library.Client(auth=auth, transport=self.driver.library.MockTransport(answer)) as client:

@@ -18,8 +18,10 @@ from dolby_auth_plugin._core.fetch import Fetcher, Sender
 from dolby_auth_plugin._core.refusals import Allowance
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._core.state import TokenState
+from dolby_auth_plugin._httpx import resend as httpx_resend
 from dolby_auth_plugin._httpx import sender as httpx_sender
 from dolby_auth_plugin._requests import connections
+from dolby_auth_plugin._requests import resend as requests_resend
 
 if TYPE_CHECKING:
     # Scripts import this module in separate processes. These two imports would triple their start time.
@@ -166,6 +168,12 @@ def fresh_tls_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
 def httpx_tls_context(create: Any) -> Any:
     """The TLS context of this process for the library of *create*."""
     return httpx_sender.tls_context(create)
+
+
+def read_refusals_by(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the adapters measure by *clock* how long they read the body of a refused response."""
+    for module in (httpx_resend, requests_resend):
+        monkeypatch.setattr(module, "time", clock)
 
 
 def set_sandbox_clock(sandbox: Sandbox, clock: Callable[[], float]) -> None:

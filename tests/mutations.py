@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,41 +38,53 @@ class Mutation(NamedTuple):
     tests: str
 
 
-# The test files for each module of the package, relative to `tests`.
+# Test files, relative to `tests`.
 _CORE = "core/test_state.py core/test_source.py core/test_explore.py"
+_REQUESTS = "adapters/test_requests.py"
+_HTTPX = "adapters/test_httpx.py"
+_HTTPX2 = "adapters/test_httpx2.py"
+_ADAPTERS = f"{_REQUESTS} {_HTTPX}"
+_BODIES = "promises/test_bodies.py"
+_FAULTS = "promises/test_faults.py"
+_PROCESS = "promises/test_process.py"
+_PROXIES = "promises/test_proxies.py"
+_REDIRECTS = "promises/test_redirects.py"
+_SECRETS = "promises/test_secrets.py"
+_URLS = "promises/test_urls.py"
+
+# The test files for each module of the package, the most likely one to notice a mutation first. A mutation may name its own.
 TESTS = {
     "_core/state.py": _CORE,
-    "_core/source.py": f"{_CORE} promises/test_cancellation.py promises/test_process.py",
+    "_core/source.py": f"{_CORE} promises/test_cancellation.py {_PROCESS}",
     "_core/refusals.py": "core/test_refusals.py",
     "_core/token.py": "core/test_token.py core/test_source.py",
-    "_core/hosts.py": "core/test_hosts.py promises/test_urls.py",
+    "_core/hosts.py": f"core/test_hosts.py {_URLS}",
     "_core/scope.py": "core/test_scope.py",
-    "_core/credentials.py": "core/test_credentials.py promises/test_secrets.py",
-    "_core/endpoint.py": "core/test_endpoint.py promises/test_faults.py promises/test_secrets.py",
-    "_core/redaction.py": "core/test_endpoint.py promises/test_secrets.py",
-    "_core/failures.py": "core/test_failures.py promises/test_faults.py promises/test_secrets.py",
-    "_core/fetch.py": "core/test_source.py promises/test_faults.py",
-    "_core/cutoff.py": "core/test_cutoff.py promises/test_faults.py",
-    "_core/silence.py": "core/test_silence.py promises/test_secrets.py",
-    "_core/forks.py": "core/test_source.py promises/test_process.py",
-    "_core/auth.py": "adapters/test_requests.py adapters/test_httpx.py promises/test_secrets.py",
-    "_core/errors.py": "core/test_errors.py adapters/test_requests.py promises/test_injection.py",
-    "_requests/sender.py": "adapters/test_requests.py promises/test_faults.py promises/test_secrets.py promises/test_proxies.py",
-    "_requests/connections.py": "adapters/test_requests.py promises/test_faults.py promises/test_secrets.py",
-    "_requests/resend.py": "adapters/test_requests.py promises/test_bodies.py promises/test_secrets.py",
-    "_httpx/sender.py": "adapters/test_httpx.py promises/test_faults.py promises/test_secrets.py promises/test_proxies.py",
-    "_httpx/resend.py": "adapters/test_httpx.py adapters/test_httpx2.py promises/test_bodies.py",
-    "_httpx/auth.py": "adapters/test_httpx.py promises/test_bodies.py promises/test_redirects.py promises/test_secrets.py",
-    "_httpx/waiting.py": "adapters/test_httpx.py promises/test_cancellation.py",
-    "requests.py": "adapters/test_requests.py promises/test_bodies.py promises/test_redirects.py promises/test_secrets.py",
-    "httpx.py": "adapters/test_httpx.py promises/test_secrets.py",
-    "httpx2.py": "adapters/test_httpx2.py promises/test_secrets.py",
+    "_core/credentials.py": f"core/test_credentials.py {_SECRETS}",
+    "_core/endpoint.py": f"core/test_endpoint.py {_FAULTS}",
+    "_core/redaction.py": f"core/test_endpoint.py {_SECRETS}",
+    "_core/failures.py": f"core/test_failures.py {_FAULTS} {_SECRETS}",
+    "_core/fetch.py": f"core/test_source.py {_FAULTS} {_SECRETS}",
+    "_core/cutoff.py": f"core/test_cutoff.py {_FAULTS}",
+    "_core/silence.py": f"core/test_silence.py {_SECRETS}",
+    "_core/forks.py": f"core/test_source.py {_PROCESS}",
+    "_core/auth.py": _ADAPTERS,
+    "_core/errors.py": f"core/test_errors.py core/test_endpoint.py {_REQUESTS}",
+    "_requests/sender.py": _REQUESTS,
+    "_requests/connections.py": _REQUESTS,
+    "_requests/resend.py": _BODIES,
+    "_httpx/sender.py": _HTTPX,
+    "_httpx/resend.py": _BODIES,
+    "_httpx/auth.py": f"{_HTTPX} {_BODIES}",
+    "_httpx/waiting.py": f"{_HTTPX} {_HTTPX2} promises/test_cancellation.py",
+    "requests.py": f"{_REQUESTS} {_BODIES}",
 }
 
 
-def _mutations(file: str, *changes: tuple[str, str, str]) -> Iterator[Mutation]:
-    for old, new, why in changes:
-        yield Mutation(file, old, new, why, TESTS[file])
+def _mutations(file: str, *changes: tuple[str, ...]) -> Iterator[Mutation]:
+    """Each change is the old text, the new text, why a test must notice, and test files if not those of `TESTS`."""
+    for old, new, why, *tests in changes:
+        yield Mutation(file, old, new, why, " ".join(tests) or TESTS[file])
 
 
 MUTATIONS = [
@@ -81,25 +95,25 @@ MUTATIONS = [
             "if not token.is_fresh(now) and",
             "two fetches at once",
         ),
-        ("and now.monotonic >= self._next_renewal:", "and True:", "renewals without a pause"),
+        ("is_paused = now.monotonic < self._next_renewal or", "is_paused =", "renewals without a pause"),
         ("if token is None or not token.is_good(now):", "if token is None:", "expired tokens are handed out"),
         ("else host not in self._refused_by", "else True", "a host gets the token that it refused"),
         ("return not self._refused_by if host is None", "return True if host is None", "no host named: any token"),
         (
             "if self.fetch is not None:\n            return self.fetch",
             "if False:\n            return self.fetch",
-            "no joining",
+            "callers do not join a fetch that runs",
         ),
         ("(self._failed_credentials is None or not self._asks_credentials)", "True", "new credentials wait"),
         ("(self._failed_credentials is None or not self._asks_credentials)", "False", "a failure is not remembered"),
         ("if isinstance(joined.outcome, Failure):", "if False:", "waiters of a failed fetch fetch again"),
         ("joined.is_discarded and joined.outcome.is_good(now)", "False", "invalidate costs the waiters their token"),
         ("self._scope_reported = True\n", "pass\n", "scopes are reported again and again"),
-        ("not fetch.is_renewal and credentials ==", "credentials ==", "renewals fail from memory"),
+        ("or self._remembered(now) is not None", "or False", "a renewal asks what has just failed"),
         (
-            "not fetch.is_renewal and credentials == self._failed_credentials",
-            "not fetch.is_renewal",
-            "any credentials fail",
+            "failure is not None and credentials == self._failed_credentials",
+            "failure is not None",
+            "other credentials fail from memory",
         ),
         ("        if fetch.ended:\n            return\n", "", "a late token of an overdue fetch is kept"),
         (
@@ -120,24 +134,19 @@ MUTATIONS = [
         (
             "            self.postpone_renewal(now)\n            self.settle(fetch, None",
             "            self.settle(fetch, None",
-            "no pause",
+            "no pause after an overdue renewal",
         ),
         (
             "if fetch.is_renewal:\n            self.postpone_renewal(now)\n",
             "if False:\n            self.postpone_renewal(now)\n",
-            "kept waiting",
+            "an overdue renewal fails those who joined it",
         ),
         ("2 ** min(self._failed_renewals, _PAUSE_DOUBLINGS)", "1", "pauses don't grow"),
         ("min(self._failed_renewals, _PAUSE_DOUBLINGS)", "self._failed_renewals", "pauses grow for ever"),
         (
             "        if not self._is_charged:\n            # The allowance",
             "        if False:\n            # The allowance",
-            "stuck mark",
-        ),
-        (
-            "        self._refused_by = _NO_HOSTS\n        self._is_charged = False\n        self._forget_failures()\n        self._update_ready()\n\n",
-            "        self._is_charged = False\n        self._forget_failures()\n        self._update_ready()\n\n",
-            "marks outlive their token",
+            "a mark stays without a replacement",
         ),
         (
             "        if failure is self._remembered(now):\n",
@@ -199,7 +208,7 @@ MUTATIONS = [
         (
             "Wait(step, min(give_up_at, step.deadline) - now.monotonic)",
             "Wait(step, step.deadline - now.monotonic)",
-            "own deadline",
+            "a caller waits beyond its own time",
         ),
         ("        if self._would_wait_for_itself():\n", "        if False:\n", "a signal handler waits for itself"),
         ("        return holds or starts_or_runs\n", "        return holds\n", "a callable waits for its own fetch"),
@@ -236,7 +245,7 @@ MUTATIONS = [
         (
             "                error.__context__ = None\n                raise error.with_traceback(None) from None\n",
             "                raise\n",
-            "frames",
+            "the frames of an interrupt show the token request",
         ),
         ("        _wake(fetch)\n        if too_late:\n", "        if too_late:\n", "the end of a fetch wakes nobody"),
         (
@@ -247,23 +256,23 @@ MUTATIONS = [
         (
             "        self._lock = threading.RLock()\n        self._state.forget_fetch()\n",
             "        self._state.forget_fetch()\n",
-            "locked child",
+            "a child inherits a held lock",
         ),
         (
             "        self._lock = threading.RLock()\n        self._state.forget_fetch()\n",
             "        self._lock = threading.RLock()\n",
-            "child waits",
+            "a child waits for the fetch of its parent",
         ),
         ('name="dolby-auth-token", daemon=True', 'name="dolby-auth-token", daemon=False', "exit waits for a fetch"),
         (
-            "self._monotonic() < renew_monotonic and self._wall() < renew_wall",
-            "self._monotonic() < renew_monotonic",
-            "wall clock",
+            "monotonic() < renew_monotonic and wall() < renew_wall",
+            "monotonic() < renew_monotonic",
+            "a token is ready after its end by the wall clock",
         ),
         (
-            "self._monotonic() < renew_monotonic and self._wall() < renew_wall",
-            "self._wall() < renew_wall",
-            "monotonic clock",
+            "monotonic() < renew_monotonic and wall() < renew_wall",
+            "wall() < renew_wall",
+            "a token is ready after its end by the monotonic clock",
         ),
     ),
     *_mutations(
@@ -288,6 +297,12 @@ MUTATIONS = [
             "        return object, ()\n        raise TypeError(\"an AccessToken can't be pickled",
             "pickled",
         ),
+        ('return f"AccessToken(scope=', 'return f"AccessToken({self.value} scope=', "repr shows the token"),
+        (
+            "(self.value, self.scope, self.expires_at) == (",
+            "(other.value, self.scope, self.expires_at) == (",
+            "another token is equal",
+        ),
     ),
     *_mutations(
         "_core/hosts.py",
@@ -299,7 +314,7 @@ MUTATIONS = [
         (
             'if self._token_word not in target and "%" not in target and target.isprintable():',
             "if self._token_word not in target:",
-            "spelt",
+            "other spellings of the token path",
         ),
         ("unquote(path)", "path", "an encoded token path"),
         ('        if step == "..":\n', '        if step == "...":\n', "dot segments"),
@@ -311,6 +326,372 @@ MUTATIONS = [
             "token to its endpoint",
         ),
         ("_OPENED_AS.get(scheme, scheme)", "scheme", "wss to the token endpoint"),
+        ('re.split(r"[?#]", address, maxsplit=1)[0]', "address", "a query is shown", _SECRETS),
+        ('malformed host or port") from None', 'malformed host or port")', "Python's words show a password", _SECRETS),
+        ('if "@" in parts.netloc:', "if False:", "userinfo in the token URL"),
+    ),
+    *_mutations(
+        "_core/scope.py",
+        ("    if not values:\n", "    if False:\n", "no scope in a list asks for an unrestricted token"),
+        ("not _wildcards_over(scope) & granted", "True", "a granted wildcard covers nothing"),
+    ),
+    *_mutations(
+        "_core/credentials.py",
+        (
+            "AppCredentials(app_key={self.app_key!r})",
+            "AppCredentials({self.app_key}, {self.app_secret})",
+            "repr shows the secret",
+        ),
+        ("        del app_secret\n", "", "the frame of AppCredentials shows the secret"),
+        ("return error.with_traceback(None)", "return error", "the frames of a complaint show the secret"),
+        ('[\\w\\-+/=.]{0,32}", re.ASCII)', '.*", re.DOTALL)', "a complaint shows key:secret"),
+        ("if app_key and app_secret:", "if app_key:", "half a pair of the environment"),
+        ("str.__str__(app_key), str.__str__(app_secret)", "app_key, app_secret", "an Enum is sent by its other text"),
+    ),
+    *_mutations(
+        "_core/endpoint.py",
+        ("if len(response.body) > MAX_BODY:", "if False:", "more than 1 MiB is a token"),
+        ('=*\\Z")', '=*$")', "a final newline in the token"),
+        ("or not given > 0:", "or given <= 0:", "a life of NaN"),
+        (
+            "            return self.expires_in\n",
+            "            return MAX_LIFE\n",
+            "a missing life is not the one asked for",
+        ),
+        ("except (ValueError, RecursionError):", "except ValueError:", "deep nesting raises"),
+        ('if answer.get("error") is not None:', "if False:", "an error with a token is a token"),
+        ("retryable=status == 429 or status >= 500", "retryable=status >= 500", "429 is final"),
+        ('return self.url.partition("?")[0]', "return self.url", "the URL's query is shown"),
+        ('return self.url[:5].lower() == "http:"', "return False", "a plain token request takes a proxy", _PROXIES),
+    ),
+    *_mutations(
+        "_core/redaction.py",
+        ("for form in (secret, basic(credentials), ", "for form in (secret, ", "a Basic header is shown"),
+        ("for char in secret), re.IGNORECASE)", "for char in secret))", "percent-encoding in small letters"),
+        ("        quote_plus(char),\n", "", "form-encoded"),
+        ('        quote(quote(char, safe=""), safe=""),\n', "", "encoded twice"),
+        ("        json.dumps(char)[1:-1],\n", "", "JSON"),
+        ('        char.encode().decode("latin-1"),\n', "", "read as Latin-1"),
+        ("printable(_SECRET_LIKE.sub(_HIDDEN, text))", "printable(text)", "long runs are shown"),
+        ("        return _HIDDEN\n", "        pass\n", "a secret that is too long to search for is shown"),
+    ),
+    *_mutations(
+        "_core/failures.py",
+        ("retryable=retryable and not refused_certificate", "retryable=retryable", "a bad certificate is tried again"),
+        (
+            "        return os.strerror(number)\n    text",
+            "        return str(error)\n    text",
+            "the exception's own text is shown",
+        ),
+        (
+            "except Exception:  # noqa: BLE001 - a property",
+            "except AttributeError:  # a property",
+            "a property of an exception raises",
+        ),
+        ("waiting += [candidate.__cause__, candidate.__context__,", "waiting += [", "wrapped causes are not told"),
+        (
+            "return from_library or error",
+            "return True or error",
+            "a mock's own exception is a network error",
+            _ADAPTERS,
+        ),
+    ),
+    *_mutations(
+        "_core/fetch.py",
+        ("_TRIES, _TRY_SHARE = 4, 1 / 3", "_TRIES, _TRY_SHARE = 5, 1 / 3", "five tries"),
+        ("            pause *= 2\n", "", "pauses between tries don't grow"),
+        (
+            "max(pause * (1 - self.chance() / 2), outcome.retry_after or 0)",
+            "outcome.retry_after or pause * (1 - self.chance() / 2)",
+            "a short Retry-After shortens a pause",
+        ),
+        (
+            "            if self.clock.monotonic() + wait >= deadline:\n                break\n",
+            "",
+            "a pause beyond the deadline",
+        ),
+        ("or not outcome.retryable or not tries_left", "or not tries_left", "final failures are tried again"),
+        (
+            "except BaseException as error:  # noqa: BLE001 - this",
+            "except Exception as error:  # this",
+            "a SystemExit of credentials() ends the fetch",
+        ),
+        (
+            "return AppCredentials(credentials.app_key, credentials.app_secret)",
+            "return credentials",
+            "credentials that have changed since they were made are not checked",
+        ),
+        (
+            "except Exception as error:  # noqa: BLE001 - hooks",
+            "except OSError as error:  # hooks",
+            "an error of a hook ends the fetch",
+        ),
+    ),
+    *_mutations(
+        "_core/cutoff.py",
+        ("            self.passed = True\n", "", "an answer that was cut off is not called a time-out"),
+        ("            wait = _INTERVAL\n", "            return\n", "a connection made at the deadline escapes"),
+    ),
+    *_mutations(
+        "_core/silence.py",
+        ('name.partition(".")[0] in libraries', "name in libraries", "loggers below are not silenced"),
+        ("_sending = threading.local()", "_sending = _Silence()", "other threads are silenced"),
+    ),
+    *_mutations(
+        "_core/forks.py",
+        (
+            "before=unforkable.acquire,",
+            "before=lambda: unforkable.acquire(blocking=False),",
+            "a fork does not wait",
+            _PROCESS,
+        ),
+        ("weakref.WeakSet[Resettable] = weakref.WeakSet()", "set[Resettable] = set()", "auth objects are never freed"),
+    ),
+    *_mutations(
+        "_core/auth.py",
+        ('endpoint.url.partition("?")[0]', "endpoint.url", "the URL's query is shown", _SECRETS),
+        (
+            "ScopeWarning, stacklevel=3",
+            "ScopeWarning, stacklevel=2",
+            "the warning is not in the user's code",
+            _ADAPTERS,
+        ),
+        ('"_source": self._source.without_token(), ', "", "a copy shares the token"),
+        ("if name != self._memory", "", "a pickle has the origins that were met"),
+    ),
+    *_mutations(
+        "_core/errors.py",
+        (
+            "return _rebuild, (type(self), str(self), self.__dict__)",
+            "return type(self), (str(self),)",
+            "a pickled error has no fields",
+        ),
+        ('char if char.isprintable() else "\\N{REPLACEMENT CHARACTER}"', "char", "control characters forge log lines"),
+    ),
+    *_mutations(
+        "_requests/resend.py",
+        ("return moved and (length is None or", "return (length is None or", "a file that does not move is sent again"),
+        ("== super_len(body))", "<= super_len(body))", "a file that grew is sent again"),
+        ("        rewind_body(request)\n", "        body.seek(0)\n", "files are rewound to their beginning"),
+        ("except Exception:  # noqa: BLE001 - a generator", "except OSError:  # a generator", "a file's error escapes"),
+        (
+            "hanging request.\n        return False",
+            "hanging request.\n        return True",
+            "generators are sent again",
+        ),
+        (
+            "_BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0",
+            "_BODY_BYTES, _BODY_SECONDS = 1 << 16, 6.0",
+            "a refused body is read for 6 s",
+            _REQUESTS,
+        ),
+        (
+            "raw.read1(_BODY_BYTES, decode_content=True)",
+            "raw.read1(_BODY_BYTES)",
+            "gzip in history is not decoded",
+            _REQUESTS,
+        ),
+        (
+            'if probe.headers.get("Cookie") == request.headers.get("Cookie"):',
+            "if True:",
+            "a Cookie header of the user is replaced",
+            _REQUESTS,
+        ),
+    ),
+    *_mutations(
+        "_requests/sender.py",
+        ('with silenced("requests", "urllib3"):', 'with silenced("requests"):', "urllib3 logs the token URL", _SECRETS),
+        ("session.trust_env = not request.is_plain", "session.trust_env = True", "a proxy reads the secret", _PROXIES),
+        (
+            "no_answer(TimeoutError(), retryable=True) if cutoff.passed else outcome",
+            "outcome",
+            "an answer that was cut off is not called a time-out",
+            _FAULTS,
+        ),
+        ("    urllib3.exceptions.TimeoutError,\n", "", "time-outs of the body are final", _FAULTS),
+        ("except requests.HTTPError as error:", "except KeyError as error:", "a hook that raises hides the status"),
+        ("auth=_unchanged", "auth=None", ".netrc replaces the Basic credentials"),
+        ("if consumed or not isinstance", "if not isinstance", "an answer that a hook has read is lost"),
+        ('response.headers.get("Retry-After"), body)', "None, body)", "Retry-After is not read", _FAULTS),
+        ("read.write(raw.read1(", "read.write(chunk := raw.read1(", "a dump of the frame shows the answer", _SECRETS),
+    ),
+    *_mutations(
+        "_requests/connections.py",
+        ("        return None\n", "        return super().get_redirect_target(resp)\n", "a redirect's body is read"),
+        ("            connection.set_debuglevel(0)\n", "", "http.client prints the Basic header", _SECRETS),
+        ("self._cutoff.watch(lambda: connection.sock)", "pass", "a server that drips keeps the thread", _FAULTS),
+        (
+            "create_urllib3_context()\n",
+            "create_urllib3_context(cert_reqs=ssl.CERT_NONE)\n",
+            "certificates are not verified",
+        ),
+        ("proxy_ssl_context=tls_context(ca_bundle()), ", "", "the certificate of a proxy is verified otherwise"),
+    ),
+    *_mutations(
+        "requests.py",
+        ("        del app_secret\n", "", "the frame of the constructor shows the secret"),
+        ("any(name is self._header_name for", "any(name == self._header_name for", "another's header counts as ours"),
+        ("if not self._is_ours(request) or not", "if not", "a header of the user is replaced"),
+        (
+            '        if "Authorization" in request.headers:\n            if not self._is_ours',
+            '        if "Authorization" not in request.headers:\n            return response\n        elif not self._is_ours',
+            "no healing after a redirect to another allowed host",
+            _BODIES,
+        ),
+        ("if not url[:1].isalpha():", "if False:", "control characters in front of the scheme", _URLS),
+        ("://{parts.netloc}/", "://{parts.netloc}", "a host that begins like an allowed one gets the token"),
+        ('and "@" not in prefix ', "", "a password is remembered"),
+        ("and not self._origins.path_matters(origin):", ":", "the path of the token endpoint is remembered"),
+        ("            hooks.insert(0, self._hook)\n", "            hooks.append(self._hook)\n", "hooks see the 401"),
+        ("            self._remove_hook(request)\n", "", "the token comes back after a foreign host"),
+        (
+            'request.hooks = {**request.hooks, "response": others}',
+            'request.hooks["response"] = others',
+            "the user's request loses its hook",
+        ),
+        ("        if response.is_redirect:\n", "        if False:\n", "a redirect takes the token to its endpoint"),
+        (
+            "                response.request = request.copy()\n",
+            "",
+            "history shows a request without the token that it had",
+            _REDIRECTS,
+        ),
+        ("error.request = without_secrets(", "error.request = (", "the request of an error has the body"),
+        ("is token.authorization:\n", "is None:\n", "a token that stays is sent again"),
+        (
+            "        response.close()\n        # `history`",
+            "        # `history`",
+            "a streamed refusal keeps its connection",
+        ),
+        ("        response.request = request.copy()\n        take", "        take", "history shows the new token"),
+        ("[*response.history, response]", "[response]", "responses before the 401 are lost from history"),
+        ("return _Hook, (None,)", "return _Hook, (self._act,)", "a pickled response has the secret", _SECRETS),
+    ),
+    *_mutations(
+        "_httpx/resend.py",
+        (
+            "        isinstance(stream, multipart)\n",
+            '        hasattr(stream, "fields")\n',
+            "a stream of the user is sent again",
+        ),
+        ("and all(_rewound(", "and any(_rewound(", "one file that can be rewound is enough"),
+        (
+            '\n        and stream.get_headers().get("Content-Length") == request.headers.get("Content-Length")',
+            "",
+            "a file of another size is sent again",
+        ),
+        ("return bool(file.tell() == 0)", "return True", "a file that does not move is sent again"),
+        ("except Exception:  # noqa: BLE001 - an", "except OSError:  # an", "a file's error escapes"),
+        (
+            '{pair.partition("=")[0]: pair for pair in pairs}.values()',
+            "pairs",
+            "the old cookie is sent beside the new one",
+            _HTTPX,
+        ),
+        (
+            "_BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0",
+            "_BODY_BYTES, _BODY_SECONDS = 1 << 16, 6.0",
+            "a refused body is read for 6 s",
+            _HTTPX,
+        ),
+        ("except self._library.DecodingError:", "except KeyError:", "a refusal that can't be decoded", _HTTPX),
+        (
+            "                        await self._stream.aclose()\n",
+            "                        break\n",
+            "trio warns of a suspended stream",
+            _HTTPX2,
+        ),
+    ),
+    *_mutations(
+        "_httpx/auth.py",
+        (
+            "replacement = self._obtain(host, response.request)\n                if not (",
+            "replacement = self._obtain(host, response.request)\n                if True or (",
+            "a token that stays is sent again",
+        ),
+        (
+            "sends again.\n                    again.history = [*before, *again.history]",
+            "sends again.\n                    again.history = list(again.history)",
+            "redirects before the 401 are lost from history",
+            _BODIES,
+        ),
+        (
+            "            self._note_raised_refusal(closing.__context__, token)\n",
+            "",
+            "a 401 for which a hook raises is not noted, sync",
+        ),
+        (
+            "            self._note_raised_refusal(sys.exception(), token)\n",
+            "",
+            "a 401 for which a hook raises is not noted, async",
+        ),
+        ('url.raw_host.decode("ascii")', "url.host", "another host than the one that is dialled"),
+        ("and not self._origins.path_matters(origin):", ":", "the token endpoint gets the token"),
+        (
+            "return None if connect is None or read is None else connect + read",
+            "return None",
+            "timeouts of a request are ignored",
+        ),
+        (
+            "            if not all(self._allowed_host(hop.request) for hop in response.history):\n",
+            "            if False:\n",
+            "the token comes back after a foreign host",
+        ),
+        ("elif not _carries(request, token) or not self", "elif not self", "a header of the user is replaced"),
+        ("stream=request.stream, extensions", "stream=None, extensions", "the request in history has no body"),
+        (
+            ".HTTPStatusError) and error.response.status_code == 401:",
+            ".HTTPStatusError):",
+            "a 500 for which a hook raises costs the token",
+        ),
+        (
+            'request.extensions.get("target", request.url.raw_path)',
+            "request.url.raw_path",
+            "a target of its own is ignored",
+            _URLS,
+        ),
+    ),
+    *_mutations(
+        "_httpx/sender.py",
+        ("trust_env=not request.is_plain", "trust_env=True", "a proxy reads the secret", _PROXIES),
+        (
+            'cutoff.watch(lambda: stream.get_extra_info("socket"))',
+            "pass",
+            "a server that drips keeps the thread",
+            _FAULTS,
+        ),
+        (
+            "except library.HTTPStatusError as error:",
+            "except KeyError as error:",
+            "a hook that raises hides the status",
+        ),
+        ("if not is_network_error(error, library.__name__):", "if False:", "a mock's own exception is a network error"),
+        ("retryable=not isinstance(error,", "retryable=isinstance(error,", "network errors are final", _FAULTS),
+        (
+            "params=type(client.params)(urlsplit(request.url).query) if client.params else None,",
+            "",
+            "parameters of a lent client replace those of the URL",
+            _HTTPX,
+        ),
+        ("        auth=None,\n", "", "the auth of a lent client replaces the Basic credentials"),
+        (
+            "for _ in map(body.write, response.iter_bytes()):",
+            "for chunk in response.iter_bytes():\n                body.write(chunk)",
+            "a dump of the frame shows the answer",
+            _SECRETS,
+        ),
+        (
+            "        return create()\n",
+            "        return create(verify=False)\n",
+            "certificates are not verified",
+        ),
+    ),
+    *_mutations(
+        "_httpx/waiting.py",
+        ("trio.move_on_after(seconds)", "trio.move_on_after(1000)", "a task waits for ever, trio", _HTTPX2),
+        ("loop.call_later(seconds, resolve)", "loop.call_later(1000, resolve)", "a task waits for ever, asyncio"),
+        ("with suppress(RuntimeError):", "with suppress(KeyError):", "a closed loop breaks the fetch, asyncio"),
+        ("with suppress(trio.RunFinishedError):", "with suppress(KeyError):", "a closed loop breaks the fetch, trio"),
     ),
 ]
 
@@ -320,61 +701,82 @@ def occurrences(mutation: Mutation) -> int:
     return (ROOT / "dolby_auth_plugin" / mutation.file).read_text().count(mutation.old)
 
 
-def survives(mutation: Mutation, folder: Path) -> bool:
-    """Whether the tests pass with the mutation, in a copy of the project in *folder*."""
+def mutated(mutation: Mutation, folder: Path = ROOT) -> str:
+    """The file with the mutation, in a copy of the project in *folder*."""
+    return (folder / "dolby_auth_plugin" / mutation.file).read_text().replace(mutation.old, mutation.new)
+
+
+def files_to_test(mutation: Mutation) -> list[Path]:
+    """The test files of a mutation, those that there are."""
+    return [file for name in mutation.tests.split() if (file := ROOT / "tests" / name).exists()]
+
+
+def tested(folder: Path, files: Iterable[Path], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run these test files in a copy of the project in *folder*."""
+    names = [str(file.relative_to(ROOT)) for file in files]
+    command = [sys.executable, "-m", "pytest", "-x", "--tb=short", "-p", "no:cacheprovider", *options, *names]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+
+
+def noticed_by(mutation: Mutation, folder: Path) -> str | None:
+    """The test that fails with the mutation, in a copy of the project in *folder*. None: the tests pass."""
     path = folder / "dolby_auth_plugin" / mutation.file
     original = path.read_text()
-    path.write_text(original.replace(mutation.old, mutation.new) if mutation.old else original)
-    tests = [f"tests/{name}" for name in mutation.tests.split() if (folder / "tests" / name).exists()]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
+    path.write_text(mutated(mutation, folder))
+    # Python compares the size of the source and its time in whole seconds: it might take this file for the last one.
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=False)
+        done = tested(folder, files_to_test(mutation), "-n", "0")
     except subprocess.TimeoutExpired:
-        return False
+        return "the time limit"
     finally:
         path.write_text(original)
-    if done.returncode and not mutation.old:
-        print(done.stdout.decode()[-3000:])
-    return done.returncode == 0
+    if done.returncode == 0:
+        return None
+    return next((line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "no test")
 
 
-def run(mutations: list[Mutation]) -> list[Mutation]:
-    """Those of the mutations that survive; several run at once, each in a copy of its own."""
+def run(mutations: list[Mutation], folders: list[Path]) -> list[Mutation]:
+    """Those of the mutations that survive; one at a time in each of *folders*."""
     survivors: list[Mutation] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folders = [Path(temporary) / str(number) for number in range(os.cpu_count() or 1)]
-        for folder in folders:
-            shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
 
-        def one(mutation: Mutation) -> None:
-            folder = folders.pop()
-            began = time.monotonic()
-            survived = survives(mutation, folder)
-            folders.append(folder)
-            if survived:
-                survivors.append(mutation)
-            verdict = "passes" if survived else "fails "
-            print(f"{verdict} {time.monotonic() - began:5.1f} s  {mutation.file}: {mutation.why}", flush=True)
+    def one(mutation: Mutation) -> None:
+        folder = folders.pop()
+        began = time.monotonic()
+        test = noticed_by(mutation, folder)
+        folders.append(folder)
+        if test is None:
+            survivors.append(mutation)
+        verdict = f"noticed by {test}" if test else "SURVIVES"
+        print(f"{time.monotonic() - began:5.1f} s  {mutation.file}: {mutation.why}: {verdict}", flush=True)
 
-        with ThreadPoolExecutor(len(folders)) as pool:
-            list(pool.map(one, mutations))
+    with ThreadPoolExecutor(len(folders)) as pool:
+        list(pool.map(one, mutations))
     return survivors
 
 
 def main(words: list[str]) -> int:
     """Run the mutations that *words* choose. The exit status is 1 if one survives."""
+    # A shell starts a background command with SIGINT ignored, and tests inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = [one for one in MUTATIONS if not words or any(word in f"{one.file} {one.why}" for word in words)]
-    # Tests that fail without a mutation would seem to catch them all.
-    unchanged = [
-        Mutation(file, "", "", "without a mutation", tests)
-        for tests, file in {one.tests: one.file for one in chosen}.items()
-    ]
-    if len(run(unchanged)) < len(unchanged):
-        print("some tests fail without a mutation")
+    if not chosen:
+        print("no such mutation")
         return 1
-    survivors = run(chosen)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutations caught")
-    return 1 if survivors or not chosen else 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = [Path(temporary) / str(number) for number in range(os.cpu_count() or 1)]
+        for folder in folders:
+            shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
+        # Tests that fail without a mutation would seem to notice them all.
+        unchanged = tested(folders[0], sorted({file for one in chosen for file in files_to_test(one)}))
+        if unchanged.returncode:
+            print(unchanged.stdout[-3000:], "some tests fail without a mutation", sep="\n")
+            return 1
+        survivors = run(chosen, folders)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutations noticed")
+    for survivor in survivors:
+        print(f"survives: {survivor.file}: {survivor.why}")
+    return 1 if survivors else 0
 
 
 if __name__ == "__main__":

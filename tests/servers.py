@@ -51,6 +51,9 @@ class Reply:
 
 
 class QuietServer(ThreadingHTTPServer):
+    # With the default of 5 waiting connections, a crowd loses the others and connects again a second later.
+    request_queue_size = 256
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.hung_up = threading.Event()

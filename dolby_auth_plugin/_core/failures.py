@@ -1,8 +1,8 @@
 """
 The failures that are not in an answer of the token endpoint, in words. No I/O.
 
-The words come from the operating system, from OpenSSL, or from here. An exception's message is never shown: it may quote a
-proxy's URL with its password, or hold a secret. The `strerror` of an OSError is shown where no answer came.
+The words come from the operating system, from OpenSSL, or from here. An exception's own text is never shown: it may quote a
+proxy's URL with its password, or hold a secret.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def code_error(error: BaseException, what: str, reason: str = "") -> Failure:
         reason: A short name for the failure. By default the type and place.
     """
     number = _attribute(error, "errno") if isinstance(error, OSError) else None
-    # The system's own words for the number. The exception's words come from the code that raised it.
+    # Looked up: the text in the exception comes from the code that raised it.
     words = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
     place = f"{printable(type(error).__name__)}{words} {_place(error.__traceback__)}"
     return Failure(
@@ -119,12 +119,23 @@ def _system_words(error: BaseException) -> tuple[bool, str | None]:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return True, f"certificate not accepted: {_attribute(cause, 'verify_message')}"
-        strerror = _attribute(cause, "strerror") if isinstance(cause, OSError) else None
         if isinstance(cause, TimeoutError):
             words = "timed out"
-        elif isinstance(strerror, str) and strerror:
-            words = strerror
+        elif isinstance(cause, OSError):
+            words = _words_for_number(cause) or words
     return False, words
+
+
+def _words_for_number(error: OSError) -> str | None:
+    """The words of the operating system, of its resolver or of OpenSSL for an error number."""
+    number = _attribute(error, "errno")
+    if not isinstance(number, int):
+        return None
+    if number > 0 and not isinstance(error, ssl.SSLError):
+        # Looked up: the text in the exception comes from the code that raised it.
+        return os.strerror(number)
+    text = _attribute(error, "strerror")
+    return text if isinstance(text, str) else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

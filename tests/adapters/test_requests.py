@@ -14,6 +14,7 @@ import requests
 import requests_mock
 import responses
 import trustme
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from dolby_auth_plugin import TokenError
@@ -26,7 +27,16 @@ from dolby_auth_plugin.sandbox import Sandbox
 from ..contract import CLASSIC, AuthContract, on_clock, server_context
 from ..drivers import RequestsDriver
 from ..fakes import FakeClock, ScriptedSender
-from ..internals import authority, forget_tls_contexts, rebuild, remembered_origins, send_with, set_token, source_of
+from ..internals import (
+    authority,
+    forget_tls_contexts,
+    read_refusals_by,
+    rebuild,
+    remembered_origins,
+    send_with,
+    set_token,
+    source_of,
+)
 from ..servers import Received, Reply, Server, serving
 
 DOLBY = "https://api.dolby.com/media/jobs"
@@ -131,6 +141,31 @@ class TestRequests(AuthContract):
         ):
             assert [401] == [refused.status_code for refused in response.history]
             assert response.raw.read() == b"ok"
+
+    def test_a_streamed_refusal_lets_its_connection_go(self, sandbox: Sandbox, api: Server) -> None:
+        api.refuse_old_tokens()
+
+        with self.session(sandbox, api) as session, session.get(api.url, stream=True) as response:
+            assert [True] == [refused.raw.closed for refused in response.history]
+
+    def test_history_keeps_the_responses_that_an_adapter_had_put_there(self, sandbox: Sandbox, api: Server) -> None:
+        """An adapter of the user's may follow redirects by itself."""
+
+        class Following(HTTPAdapter):
+            def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override] # the rest in one
+                response = super().send(request, **kwargs)
+                if response.status_code == 401:
+                    earlier = requests.Response()
+                    earlier.status_code = 302
+                    response.history = [earlier]
+                return response
+
+        api.refuse_old_tokens()
+        with self.session(sandbox, api) as session:
+            session.mount("http://", Following())
+            response = session.get(api.url)
+
+        assert (200, [302, 401]) == (response.status_code, [one.status_code for one in response.history])
 
     def test_a_file_is_rewound_to_its_first_position(self, sandbox: Sandbox, api: Server) -> None:
         api.refuse_old_tokens()
@@ -273,6 +308,31 @@ class TestRequests(AuthContract):
         api.answer = answer
         with self.session(sandbox, api) as session:
             assert session.get(api.url, timeout=10).status_code == 200
+
+    def test_a_refused_body_is_read_for_five_seconds(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each byte takes one second, so the sixth is the last."""
+        clock = FakeClock()
+        read_refusals_by(clock, monkeypatch)
+
+        class Slow(io.BytesIO):
+            def read1(self, size: int | None = -1) -> bytes:
+                clock.advance(1)
+                return super().read1(1)
+
+        answers = [
+            urllib3.HTTPResponse(Slow(b"x" * 100), status=401, preload_content=False),
+            urllib3.HTTPResponse(io.BytesIO(), status=200, preload_content=False),
+        ]
+
+        class Scripted(HTTPAdapter):
+            def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override] # the rest in one
+                return self.build_response(request, answers.pop(0))
+
+        with self.session(sandbox) as session:
+            session.mount("http://", Scripted())
+            response = session.get(f"{sandbox.url}/media/jobs")
+
+        assert (200, [b"x" * 6]) == (response.status_code, [one.content for one in response.history])
 
     def test_a_redirect_to_the_token_endpoint_after_a_retry_carries_no_token(self, api: Server) -> None:
         def answer(received: Received) -> Reply:

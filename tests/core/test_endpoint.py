@@ -438,6 +438,21 @@ def test_an_error_text_shows_no_secret_in_another_form(form: str) -> None:
     assert failure.description == "secret [hidden] is bad"
 
 
+@pytest.mark.parametrize(
+    "form",
+    ["azpzLyA8bw==", "s%2f%20%3co", "s%2F+%3Co", "s%252F%2520%253Co", "S/ <O"],
+    ids=["Basic header", "percent-encoded in small letters", "form-encoded", "encoded twice", "in capitals"],
+)
+def test_an_error_text_shows_no_short_secret_in_another_form(form: str) -> None:
+    """A long secret is also hidden because it is a long run of characters. A short one is hidden only in a known form."""
+    failure = endpoint().read(
+        answer(401, error="bad", error_description=f"no {form}!"), AppCredentials("k", "s/ <o"), NOW
+    )
+
+    assert isinstance(failure, Failure)
+    assert failure.description == "no [hidden]!"
+
+
 @pytest.mark.parametrize("status", [200, 302, 400])
 def test_the_query_of_the_token_url_is_not_shown(status: int) -> None:
     subject = TokenEndpoint("https://gateway.example/token?key=canary", None, 1800, "host/1.0")

@@ -131,3 +131,10 @@ def test_an_exception_class_of_another_package_without_a_cause_is_not_a_network_
     assert not is_network_error(mocks(), "httpx")
     assert is_network_error(librarys(), "httpx")
     assert is_network_error(chained(mocks(), ConnectionResetError()), "httpx")
+
+
+def test_the_text_that_code_has_put_into_an_os_error_is_not_shown() -> None:
+    failure = no_answer(ConnectionResetError(104, "canary"), retryable=True)
+
+    assert "Connection reset by peer" in failure.message
+    assert "canary" not in failure.message

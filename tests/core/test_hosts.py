@@ -301,7 +301,14 @@ def test_a_token_url_that_is_not_a_string_is_a_type_error() -> None:
 
 @pytest.mark.parametrize(
     ("host", "is_one"),
-    [("localhost", True), ("127.255.0.1", True), ("::1", True), ("::2", False), ("128.0.0.1", False)],
+    [
+        ("localhost", True),
+        ("127.255.0.1", True),
+        ("::1", True),
+        ("::2", False),
+        ("126.255.255.255", False),
+        ("128.0.0.1", False),
+    ],
 )
 def test_only_loopback_hosts_are_loopback(host: str, is_one: bool) -> None:
     assert is_one == is_loopback(host)

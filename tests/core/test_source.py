@@ -57,6 +57,17 @@ def test_a_fresh_token_is_ready() -> None:
     assert token is subject.ready()
 
 
+@pytest.mark.parametrize("move", ["step_wall", "stall_wall"])
+def test_a_token_is_not_ready_when_either_clock_has_opened_its_renewal(move: str) -> None:
+    """A suspended machine stops the monotonic clock, and a wall clock can be set back."""
+    clock = FakeClock()
+    subject = make_source(ScriptedSender(), clock)
+    subject.token()
+    getattr(clock, move)(1500)
+
+    assert subject.ready() is None
+
+
 def test_a_token_in_its_renewal_window_is_handed_out_and_renewed_in_the_background() -> None:
     """No caller waits, however long the renewal takes."""
     sender, clock = ScriptedSender(), FakeClock()
@@ -508,6 +519,23 @@ def test_a_callers_own_timeout_shortens_only_its_own_wait() -> None:
     wait_for_fetches()
 
     assert next(patient).value == "token-1"  # type: ignore[union-attr] # a token by now
+
+
+def test_a_callers_longer_patience_does_not_lengthen_its_wait() -> None:
+    """It waits for a fetch that `invalidate` discarded, and then for another. Both together take the source's timeout."""
+    sender, clock = ScriptedSender(), FakeClock()
+    subject = make_source(sender, clock)
+    with sender.held():
+        next(subject.steps(None, None))
+        clock.advance(20)
+        subject.invalidate()
+        steps = subject.steps(None, 100.0)
+
+        waits = [next(steps)]
+        clock.advance(10)
+        waits.append(next(steps))
+
+    assert [10, 20] == [wait.seconds for wait in waits if isinstance(wait, Wait)]
 
 
 def real_time(subject: TokenSource, timeout: float) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from dolby_auth_plugin import AccessToken, AppCredentials
 from dolby_auth_plugin._core.errors import Failure
 from dolby_auth_plugin._core.state import Fetch, TokenState
@@ -112,3 +114,17 @@ def test_credentials_that_have_just_failed_are_not_sent_again() -> None:
     assert subject.use_credentials(Fetch(0.0, is_renewal=False), credentials, NOW) is FAILURE
     assert subject.use_credentials(Fetch(0.0, is_renewal=False), AppCredentials("k", "new"), NOW) is None
     assert subject.use_credentials(Fetch(0.0, is_renewal=False), credentials, NOW.after(3)) is None
+
+
+def test_the_pause_after_a_failed_renewal_doubles_up_to_48_seconds() -> None:
+    subject = with_token(issued("one", life=86_400))
+    opened = NOW.after(86_100)
+
+    begun = []
+    for second in range(290):
+        subject.decide(HOST, None, opened.after(second))
+        if subject.fetch is not None:
+            begun.append(second)
+            subject.settle(subject.fetch, FAILURE, opened.after(second))
+
+    assert [3, 6, 12, 24, 48, 48, 48, 48, 48] == [after - before for before, after in pairwise(begun)]

@@ -466,6 +466,19 @@ def test_a_token_request_whose_answer_is_too_slow_is_retried(slow: tuple[Reply, 
     assert len(scene.endpoint.log) == 4
 
 
+@each(SYNC)
+def test_an_answer_to_a_lent_client_that_falls_silent_in_its_body_is_tried_again(scene: Scene) -> None:
+    """No cut-off ends it: the library's own time-out does."""
+    scene.endpoint.answer = lambda _: Reply(prompt=HEAD + LONG, raw=b" ", drip=60)
+    scene.options |= scene.lend()
+    scene.hurry(0.025)
+
+    error = scene.fail()
+
+    assert (None, "timed out", True, None) == fields(error)
+    assert list(PAUSES) == scene.clock.slept
+
+
 # No connection
 
 
