@@ -23,6 +23,8 @@ class TestHttpxAsyncio(AsyncFamilyContract):
     driver = AsyncHttpxDriver("httpx", "asyncio")
 
 
+# By default, asyncio is tested with httpx and trio with httpx2. Their code is the same.
+@pytest.mark.slow
 class TestHttpxTrio(AsyncFamilyContract):
     driver = AsyncHttpxDriver("httpx", "trio")
 

@@ -18,6 +18,8 @@ class TestHttpx2(FamilyContract):
     driver = HttpxDriver("httpx2")
 
 
+# By default, asyncio is tested with httpx and trio with httpx2. Their code is the same.
+@pytest.mark.slow
 class TestHttpx2Asyncio(AsyncFamilyContract):
     driver = AsyncHttpxDriver("httpx2", "asyncio")
 

@@ -53,7 +53,7 @@ def test_each_refusal_of_a_token_that_stays_is_charged() -> None:
     subject = with_token(token)
 
     refused = 0
-    while subject.refuse(token.fingerprint, HOST, NOW):
+    while refused < 20 and subject.refuse(token.fingerprint, HOST, NOW):
         fetch = subject.decide(HOST, None, NOW)
         assert isinstance(fetch, Fetch)
         subject.settle(fetch, token, NOW)
