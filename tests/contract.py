@@ -186,8 +186,9 @@ class AuthContract:
         assert first != second
 
     def test_unknown_and_missing_scopes_cause_warnings(self, sandbox: Sandbox) -> None:
-        with pytest.warns(ScopeWarning, match="unknown scope 'comms:monitor:raed'"):
+        with pytest.warns(ScopeWarning, match="unknown scope 'comms:monitor:raed'") as caught:
             auth = self.auth(sandbox, scope="comms:monitor:raed")
+        assert [__file__] == [warning.filename for warning in caught]
 
         with pytest.warns(ScopeWarning, match="did not grant 'comms:monitor:raed'"):
             self.driver.token(auth)
@@ -1013,7 +1014,7 @@ class AuthContract:
             self.driver.token(auth)
 
         line = broken.__code__.co_firstlineno + 1
-        assert f"raised TypeError (contract.py, line {line})" in str(caught.value)
+        assert f"sends the token request raised TypeError (contract.py, line {line})" in str(caught.value)
         assert "Check the network" not in str(caught.value)
         assert "canary" not in str(caught.value)
         assert not caught.value.retryable

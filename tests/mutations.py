@@ -51,6 +51,7 @@ _PROXIES = "promises/test_proxies.py"
 _REDIRECTS = "promises/test_redirects.py"
 _SECRETS = "promises/test_secrets.py"
 _URLS = "promises/test_urls.py"
+_INJECTION = "promises/test_injection.py"
 
 # The test files for each module of the package, the most likely one to notice a mutation first. A mutation may name its own.
 TESTS = {
@@ -169,7 +170,7 @@ MUTATIONS = [
             "no pause after a failed renewal",
         ),
         ("        self._failure = self._failed_credentials = None\n", "", "invalidate keeps the failure"),
-        ("self.token.fingerprint != fingerprint:", "False:", "a late 401 marks a newer token"),
+        ("token.fingerprint != fingerprint:", "False:", "a late 401 marks a newer token"),
         (
             "            self._is_charged = self._allowance.spend(now.monotonic)\n",
             "            self._is_charged = True\n",
@@ -223,11 +224,6 @@ MUTATIONS = [
             "an interrupted start strands the others",
         ),
         (
-            "        _wake(fetch)\n        if fetch.is_renewal:\n",
-            "        if fetch.is_renewal:\n",
-            "an overdue fetch wakes nobody",
-        ),
-        (
             "        if not fetch.is_renewal:\n            self._run(fetch, in_caller=True)\n            return\n",
             "",
             "no threads, no token",
@@ -246,6 +242,7 @@ MUTATIONS = [
             "                error.__context__ = None\n                raise error.with_traceback(None) from None\n",
             "                raise\n",
             "the frames of an interrupt show the token request",
+            _SECRETS,
         ),
         ("        _wake(fetch)\n        if too_late:\n", "        if too_late:\n", "the end of a fetch wakes nobody"),
         (
@@ -346,7 +343,12 @@ MUTATIONS = [
         ("return error.with_traceback(None)", "return error", "the frames of a complaint show the secret"),
         ('[\\w\\-+/=.]{0,32}", re.ASCII)', '.*", re.DOTALL)', "a complaint shows key:secret"),
         ("if app_key and app_secret:", "if app_key:", "half a pair of the environment"),
-        ("str.__str__(app_key), str.__str__(app_secret)", "app_key, app_secret", "an Enum is sent by its other text"),
+        (
+            "str.__str__(app_key), str.__str__(app_secret)",
+            "app_key, app_secret",
+            "an Enum is sent by its other text",
+            _INJECTION,
+        ),
     ),
     *_mutations(
         "_core/endpoint.py",
@@ -373,7 +375,7 @@ MUTATIONS = [
         ("        json.dumps(char)[1:-1],\n", "", "JSON"),
         ('        char.encode().decode("latin-1"),\n', "", "read as Latin-1"),
         ("printable(_SECRET_LIKE.sub(_HIDDEN, text))", "printable(text)", "long runs are shown"),
-        ("        return _HIDDEN\n", "        pass\n", "a secret that is too long to search for is shown"),
+        ("        return _HIDDEN\n", "        pass\n", "a secret that is too long to search for is shown", _INJECTION),
     ),
     *_mutations(
         "_core/failures.py",
@@ -393,6 +395,7 @@ MUTATIONS = [
             "return from_library or error",
             "return True or error",
             "a mock's own exception is a network error",
+            _ADAPTERS,
             _ADAPTERS,
         ),
     ),
@@ -420,11 +423,13 @@ MUTATIONS = [
             "return AppCredentials(credentials.app_key, credentials.app_secret)",
             "return credentials",
             "credentials that have changed since they were made are not checked",
+            _INJECTION,
         ),
         (
             "except Exception as error:  # noqa: BLE001 - hooks",
             "except OSError as error:  # hooks",
             "an error of a hook ends the fetch",
+            _ADAPTERS,
         ),
     ),
     *_mutations(

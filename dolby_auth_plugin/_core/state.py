@@ -294,7 +294,8 @@ class TokenState:
             Whether the request can be sent again: with a token that has replaced this one, or will. False: the allowance is
             used up, and the token stays.
         """
-        if self.token is None or self.token.fingerprint != fingerprint:
+        token = self.token
+        if token is None or token.fingerprint != fingerprint:
             # The host refused an earlier token. The present one stays unmarked.
             return True
         if not self._is_charged:
@@ -316,7 +317,8 @@ class TokenState:
             self.fetch.is_discarded = True
 
     def _update_ready(self) -> None:
-        if self.token is None or self._refused_by or self._unreported:
+        token = self.token
+        if token is None or self._refused_by or self._unreported:
             self.ready = _NOTHING_READY
         else:
-            self.ready = (self.token, *self.token.renew_at)
+            self.ready = (token, *token.renew_at)

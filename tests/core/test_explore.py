@@ -84,7 +84,7 @@ BREAKS = {
         "nobody waits while the token is good for its host",
     ),
     "the refusal of an earlier token counts": Break(
-        "if self.token is None or self.token.fingerprint != fingerprint:",
+        "if token is None or token.fingerprint != fingerprint:",
         "if self.token is None:",
         "the refusal of an earlier token costs nothing",
     ),

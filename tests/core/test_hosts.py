@@ -61,6 +61,7 @@ def test_the_hosts_of_dolby_may_have_the_token(url: str) -> None:
         "https://a%2f.comms.api.dolby.io",
         "https://a b.comms.api.dolby.io",
         "https://xcomms.api.dolby.io",
+        "https://eu.comms.api.dolby.io.evil.test",
         "https://api.millicast.com",
         "https://session.voxeet.com",
         "https://media-api-proxfyprug.s3-accelerate.amazonaws.com",

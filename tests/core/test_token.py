@@ -109,3 +109,15 @@ def test_a_token_cannot_be_changed() -> None:
 def test_equal_tokens_are_one_element_of_a_set() -> None:
     assert len({token(), token(), token(60)}) == 2
     assert token() != "abc"
+
+
+def test_tokens_are_equal_if_value_scope_and_end_are() -> None:
+    def issued(value: str = "abc", scope: str = "a", life: int = 1800) -> AccessToken:
+        return AccessToken.issued(value, frozenset({scope}), life, ASKED, 0.5)
+
+    assert issued() == issued()
+    assert hash(issued()) == hash(issued())
+    assert issued() != issued(value="other")
+    assert issued() != issued(scope="other")
+    assert issued() != issued(life=60)
+    assert issued() != "abc"
