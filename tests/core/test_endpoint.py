@@ -473,3 +473,13 @@ def test_an_error_text_is_cut() -> None:
 def test_a_plain_text_body_is_not_shown() -> None:
     """It may hold anything."""
     assert "canary" not in failure_of(answer(400, body="canary")).message
+
+
+def test_an_error_text_is_hidden_if_it_could_hold_a_secret_that_is_too_long_to_search_for() -> None:
+    """Words of few characters, which are no secret by their length alone."""
+    credentials = AppCredentials("an-app-key", "canary " * 60)
+
+    failure = endpoint().read(answer(400, error="bad", error_description="no canary " * 60), credentials, NOW)
+
+    assert isinstance(failure, Failure)
+    assert (failure.reason, failure.description) == ("bad", "[hidden]")
