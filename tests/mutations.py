@@ -375,7 +375,7 @@ MUTATIONS = [
         ("        json.dumps(char)[1:-1],\n", "", "JSON"),
         ('        char.encode().decode("latin-1"),\n', "", "read as Latin-1"),
         ("printable(_SECRET_LIKE.sub(_HIDDEN, text))", "printable(text)", "long runs are shown"),
-        ("        return _HIDDEN\n", "        pass\n", "a secret that is too long to search for is shown", _INJECTION),
+        ("        return _HIDDEN\n", "        pass\n", "a secret that is too long to search for is shown"),
     ),
     *_mutations(
         "_core/failures.py",
