@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from ._core.auth import missing_library
-from ._core.credentials import CredentialsSource, choose
-from ._core.endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL
+from ._core.credentials import AppCredentials, CredentialsSource, choose
+from ._core.endpoint import DEFAULT_EXPIRES_IN
 from ._core.errors import TokenError as _TokenError
-from ._core.hosts import DOLBY_HOSTS
 from ._httpx.auth import HttpxAuth
 from ._httpx.resend import RefusedBody
 from ._httpx.sender import HttpxSender
@@ -51,13 +50,15 @@ class DolbyAuth(HttpxAuth, httpx2.Auth):
         app_key: The "App key" of the Dolby.io dashboard: the OAuth client id. None: from the environment,
             `DOLBYIO_APP_KEY`, else `APP_KEY`.
         app_secret: The "App secret": the OAuth client secret. None: `DOLBYIO_APP_SECRET`, else `APP_SECRET`.
-        credentials: A function without arguments that returns an `AppCredentials`, instead of the two above, for vaults and
-            rotation. It is called each time a token is obtained, before the first try, in a thread of its own.
+        credentials: An `AppCredentials` instead of the two above; or for vaults and rotation a function without arguments that
+            returns one. It is called each time a token is obtained, before the first try, in a thread of its own that has the
+            context variables of the caller.
         scope: What the token may do: one scope, several in a string or an iterable, or `"comms:*"`. None: an unrestricted
             token. See `Scope`.
         expires_in: The lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The lifetime in the answer is used.
-        token_url: The token endpoint: https, or http on loopback.
-        allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`.
+        token_url: The token endpoint: https, or http on loopback. None: `DOLBYIO_TOKEN_URL`, else Dolby.io's.
+        allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`. None:
+            `DOLBYIO_ALLOWED_HOSTS`, separated by commas, else `DOLBY_HOSTS`.
         timeout: Seconds that a call waits for a token at most, all tries included. A request's own connect and read timeouts,
             added up, shorten its wait.
         client: A sync client that sends the token requests (proxies, CA, mocks). It is used as it is. None: a client of our own,
@@ -81,17 +82,17 @@ class DolbyAuth(HttpxAuth, httpx2.Auth):
         app_key: str | None = None,
         app_secret: str | None = None,
         *,
-        credentials: CredentialsSource | None = None,
+        credentials: CredentialsSource | AppCredentials | None = None,
         scope: str | Iterable[str] | None = None,
         expires_in: int | timedelta = DEFAULT_EXPIRES_IN,
-        token_url: str = DEFAULT_TOKEN_URL,
-        allowed_hosts: Iterable[str] = DOLBY_HOSTS,
+        token_url: str | None = None,
+        allowed_hosts: Iterable[str] | None = None,
         timeout: float = 30.0,
         client: httpx2.Client | None = None,
     ) -> None:
         chosen = choose(app_key, app_secret, credentials)
-        # A traceback that shows local variables must not show the secret.
-        del app_secret
+        # A traceback that shows local variables must not show the secret. People paste it into app_key too.
+        del app_key, app_secret
         self._set_up(
             chosen,
             scope=scope,

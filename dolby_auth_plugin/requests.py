@@ -18,10 +18,11 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ._core.auth import BaseAuth, missing_library, wrong_library
-from ._core.credentials import CredentialsSource, choose
-from ._core.endpoint import DEFAULT_EXPIRES_IN, DEFAULT_TOKEN_URL
+from ._core.credentials import AppCredentials, CredentialsSource, choose
+from ._core.endpoint import DEFAULT_EXPIRES_IN
 from ._core.errors import TokenError as _TokenError
-from ._core.hosts import DOLBY_HOSTS
+from ._core.hosts import Origin
+from ._core.source import logger
 from ._core.token import AccessToken
 
 try:
@@ -29,9 +30,11 @@ try:
 except ImportError:
     raise missing_library("requests") from None
 
+from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from ._requests.resend import read_body, rewind, take_cookies, without_secrets
+from ._requests.niquests import refuse_async_session
+from ._requests.resend import read_body, take_cookies, why_not_resendable, without_secrets
 from ._requests.sender import RequestsSender
 
 __all__ = ["DolbyAuth", "TokenError"]
@@ -55,13 +58,15 @@ class DolbyAuth(BaseAuth, AuthBase):
         app_key: The "App key" of the Dolby.io dashboard: the OAuth client id. None: from the environment,
             `DOLBYIO_APP_KEY`, else `APP_KEY`.
         app_secret: The "App secret": the OAuth client secret. None: `DOLBYIO_APP_SECRET`, else `APP_SECRET`.
-        credentials: A function without arguments that returns an `AppCredentials`, instead of the two above, for vaults and
-            rotation. It is called each time a token is obtained, before the first try, in a thread of its own.
+        credentials: An `AppCredentials` instead of the two above; or for vaults and rotation a function without arguments that
+            returns one. It is called each time a token is obtained, before the first try, in a thread of its own that has the
+            context variables of the caller.
         scope: What the token may do: one scope, several in a string or an iterable, or `"comms:*"`. None: an unrestricted
             token. See `Scope`.
         expires_in: The lifetime to ask for, in seconds or as a timedelta, 1 to 86,400 s. The lifetime in the answer is used.
-        token_url: The token endpoint: https, or http on loopback.
-        allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`.
+        token_url: The token endpoint: https, or http on loopback. None: `DOLBYIO_TOKEN_URL`, else Dolby.io's.
+        allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`. None:
+            `DOLBYIO_ALLOWED_HOSTS`, separated by commas, else `DOLBY_HOSTS`.
         timeout: Seconds that a call waits for a token at most, all tries included.
         session: A session that sends the token requests (proxies, CA, mocks). It is used as it is. None: a session of our own,
             which follows the proxies and the CA bundle of the environment.
@@ -87,17 +92,17 @@ class DolbyAuth(BaseAuth, AuthBase):
         app_key: str | None = None,
         app_secret: str | None = None,
         *,
-        credentials: CredentialsSource | None = None,
+        credentials: CredentialsSource | AppCredentials | None = None,
         scope: str | Iterable[str] | None = None,
         expires_in: int | timedelta = DEFAULT_EXPIRES_IN,
-        token_url: str = DEFAULT_TOKEN_URL,
-        allowed_hosts: Iterable[str] = DOLBY_HOSTS,
+        token_url: str | None = None,
+        allowed_hosts: Iterable[str] | None = None,
         timeout: float = 30.0,
         session: requests.Session | None = None,
     ) -> None:
         chosen = choose(app_key, app_secret, credentials)
-        # A traceback that shows local variables must not show the secret.
-        del app_secret
+        # A traceback that shows local variables must not show the secret. People paste it into app_key too.
+        del app_key, app_secret
         self._set_up(
             chosen,
             scope=scope,
@@ -124,11 +129,19 @@ class DolbyAuth(BaseAuth, AuthBase):
             hooks = r.hooks["response"]
         except AttributeError:
             raise wrong_library(r, "requests") from None
+        if type(r) is not PreparedRequest:
+            refuse_async_session()
         url = r.url or ""
         token = self._source.ready() if url.startswith(self._allowed_prefixes) else None
         if token is None:
             host = self._allowed_host(url)
             if host is None:
+                if (
+                    self._origins.may_explain
+                    and self._explaining_hook not in hooks
+                    and "Authorization" not in r.headers
+                ):
+                    hooks.append(self._explaining_hook)
                 return r
             token = self._source.ready() or self._obtain(host, r)
         r.headers[self._header_name] = token.authorization
@@ -146,6 +159,7 @@ class DolbyAuth(BaseAuth, AuthBase):
     def _mark(self) -> None:
         """Give this object its own hook, and its own copy of the header's name, see `_is_ours`."""
         self._hook = _Hook(self._answered).answered
+        self._explaining_hook = _Hook(self._explained).answered
         self._header_name = "".join(("Author", "ization"))
 
     def _is_ours(self, request: requests.PreparedRequest) -> bool:
@@ -159,26 +173,22 @@ class DolbyAuth(BaseAuth, AuthBase):
 
     def _allowed_host(self, url: str) -> str | None:
         """The `host:port` to which a request with this prepared URL may carry the token, or None."""
-        if not url[:1].isalpha():
-            # Not a prepared URL: `urlsplit` would skip control characters in front of the scheme.
-            return None
-        try:
-            # The adapter of requests parses the URL in the same way to connect.
-            parts = urlsplit(url)
-            origin = (parts.scheme, parts.hostname or "", parts.port)
-        except ValueError:
+        origin = _origin(url)
+        if origin is None:
             return None
         host = self._origins.allowed_host(origin, url)
         if host is not None and len(self._allowed_prefixes) < _MAX_PREFIXES:
-            prefix = f"{url.partition('://')[0]}://{parts.netloc}/"
+            prefix = f"{'/'.join(url.split('/', 3)[:3])}/"
             # Userinfo may hold a password. An origin with the token endpoint gets a new answer for each path.
             if url.startswith(prefix) and "@" not in prefix and not self._origins.path_matters(origin):
                 self._allowed_prefixes = tuple({*self._allowed_prefixes, prefix})
         return host
 
-    def _obtain(self, host: str | None, request: requests.PreparedRequest | None) -> AccessToken:
+    def _obtain(
+        self, host: str | None, request: requests.PreparedRequest | None, *, in_caller: bool = False
+    ) -> AccessToken:
         try:
-            return self._source.token(host)
+            return self._source.token(host, in_caller=in_caller)
         except _TokenError as error:
             error.request = without_secrets(request or requests.Request("POST", self._token_url).prepare())
             raise
@@ -187,9 +197,11 @@ class DolbyAuth(BaseAuth, AuthBase):
         """The response that the caller gets for *response*, a redirect or an error. Called by the hook."""
         # After a redirect, this is not the request that was authorized.
         request = response.request
+        if type(request) is not PreparedRequest:
+            refuse_async_session()
         host = self._allowed_host(request.url or "")
         if host is None:
-            self._remove_hook(request)
+            self._remove_hook(request, self._hook)
             return response
         if response.status_code == 401:
             response = self._resent(response, host, kwargs)
@@ -211,9 +223,18 @@ class DolbyAuth(BaseAuth, AuthBase):
                 response.request = request.copy()
                 del request.headers["Authorization"]
 
-    def _remove_hook(self, request: requests.PreparedRequest) -> None:
-        """Leave a chain of redirects that has reached a foreign host: its later hops must not get the token back."""
-        others = [hook for hook in request.hooks["response"] if hook != self._hook]
+    def _explained(self, response: requests.Response, _: dict[str, Any]) -> requests.Response:
+        """Explain a 401 to a request that got no token. Called by the hook. The hops of a redirect need no explanation."""
+        request = response.request
+        self._remove_hook(request, self._explaining_hook)
+        origin = _origin(request.url or "")
+        if response.status_code == 401 and origin is not None and "Authorization" not in request.headers:
+            self._origins.explain(origin, request.url or "")
+        return response
+
+    def _remove_hook(self, request: requests.PreparedRequest, mine: Any) -> None:
+        """Leave a chain of redirects. One that has reached a foreign host must not get the token back on a later hop."""
+        others = [hook for hook in request.hooks["response"] if hook != mine]
         if isinstance(request, requests.PreparedRequest):
             # A new dict: the session's copies share theirs with the user's request.
             request.hooks = {**request.hooks, "response": others}
@@ -221,20 +242,34 @@ class DolbyAuth(BaseAuth, AuthBase):
             # A mock's wrapper around the request does not forward attributes that are set on it.
             request.hooks["response"] = others
 
-    def _resent(self, response: requests.Response, host: str, kwargs: dict[str, Any]) -> requests.Response:
-        """The answer to the refused request, sent again with another token. If that is impossible, the 401 itself."""
+    def _may_be_resent(self, response: requests.Response, host: str) -> bool:
+        """Note the refusal, and tell whether the refused request can be sent again. Its body is then back at its start."""
         request = response.request
+        if response.history and response.history[-1].status_code == 401:
+            # It was sent again already. requests-cache calls the hooks twice.
+            return False
         # If the header is missing, requests removed it on a redirect between two allowed hosts.
         if "Authorization" in request.headers:
             if not self._is_ours(request) or not self._source.refuse(hash(request.headers["Authorization"]), host):
-                return response
-        connection = getattr(response, "connection", None)
-        if connection is None or not rewind(request):
+                return False
+        if getattr(response, "connection", None) is None:
+            return False
+        why_not = why_not_resendable(request)
+        if why_not is not None:
+            logger.debug("401 from %s: the request is not sent again: %s", host, why_not)
+        return why_not is None
+
+    def _resent(self, response: requests.Response, host: str, kwargs: dict[str, Any]) -> requests.Response:
+        """The answer to the refused request, sent again with another token. If that is impossible, the 401 itself."""
+        if not self._may_be_resent(response, host):
             return response
+        request, connection = response.request, response.connection
         if not kwargs["stream"]:
             read_body(response)
             response.close()
-        token = self._obtain(host, request)
+        # requests-mock holds a lock while this hook runs: a fetch in another thread would wait for it, and this one for the fetch.
+        is_mock = all(base.__name__ != "HTTPAdapter" for base in type(connection).__mro__)
+        token = self._obtain(host, request, in_caller=is_mock)
         if request.headers.get("Authorization") is token.authorization:
             # The token was not replaced. A new token with the same text would be another object, and would be sent.
             return response
@@ -249,6 +284,19 @@ class DolbyAuth(BaseAuth, AuthBase):
         again.elapsed = timedelta(seconds=time.perf_counter() - began)
         again.history = [*response.history, response]
         return again
+
+
+def _origin(url: str) -> Origin | None:
+    """The origin that a prepared URL names. None: the URL names none."""
+    if not url[:1].isalpha():
+        # Not a prepared URL: `urlsplit` would skip control characters in front of the scheme.
+        return None
+    try:
+        # The adapter of requests parses the URL in the same way to connect.
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port
+    except ValueError:
+        return None
 
 
 class _Hook:
@@ -271,6 +319,7 @@ class _Hook:
         verify: bool | str = True,
         cert: Any = None,
         proxies: Any = None,
+        allow_redirects: bool = True,  # noqa: ARG002 - of `Session.send`; requests-cache passes it on
         **others: Any,
     ) -> requests.Response:
         # The parameters and defaults of `HTTPAdapter.send`. Named ones cost half as much as `**kwargs`, and nearly every

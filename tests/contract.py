@@ -652,7 +652,7 @@ class AuthContract:
             error.retryable,
             error.retry_after,
         )
-        assert sandbox.app_key in str(error)
+        assert f"{sandbox.app_key[:4]}…" in str(error)
         assert (error.__cause__, error.__context__) == (None, None)
 
     def test_the_request_of_an_error_is_a_copy_without_credentials_and_body(self, sandbox: Sandbox) -> None:

@@ -43,13 +43,13 @@ def give_source(auth: Any, source: TokenSource) -> None:
 
 def fetcher_of(source: TokenSource) -> Any:
     """The fetcher of *source*."""
-    return source._fetcher
+    return source.fetcher
 
 
 def rebuild(auth: Any, *, send: Sender | None = None, clock: Any = None) -> Any:
     """*auth* with a new source: another sender or clock, no token, and renewals without chance."""
     source = source_of(auth)
-    old = source._fetcher
+    old = source.fetcher
     options = {} if clock is None else {"clock": clock}
     fetcher = Fetcher(old.endpoint, old.credentials, send or old.send, old.timeout, **options, chance=lambda: 0.0)
     give_source(auth, TokenSource(fetcher, source._error))
@@ -58,17 +58,17 @@ def rebuild(auth: Any, *, send: Sender | None = None, clock: Any = None) -> Any:
 
 def send_with(auth: Any, send: Any) -> None:
     """Make *send* answer the token requests of *auth*."""
-    source_of(auth)._fetcher.send = send
+    source_of(auth).fetcher.send = send
 
 
 def sender_of(auth: Any) -> Any:
     """The sender of *auth*."""
-    return source_of(auth)._fetcher.send
+    return source_of(auth).fetcher.send
 
 
 def set_timeout(auth: Any, seconds: float) -> None:
     """Change the timeout of a finished auth object."""
-    source_of(auth)._fetcher.timeout = seconds
+    source_of(auth).fetcher.timeout = seconds
 
 
 def keep_token(auth: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def library_of(auth: Any) -> Any:
 def parts_of(auth: Any) -> list[Any]:
     """All objects of the package that an auth object consists of."""
     source = source_of(auth)
-    fetcher = source._fetcher
+    fetcher = source.fetcher
     return [
         auth,
         auth.token,

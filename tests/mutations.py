@@ -52,6 +52,7 @@ _BODIES = "promises/test_bodies.py"
 _FAULTS = "promises/test_faults.py"
 _PROCESS = "promises/test_process.py"
 _PROXIES = "promises/test_proxies.py"
+_FIRST_DAY = "promises/test_first_day.py"
 _REDIRECTS = "promises/test_redirects.py"
 _SECRETS = "promises/test_secrets.py"
 _URLS = "promises/test_urls.py"
@@ -64,6 +65,7 @@ TESTS = {
     "_core/refusals.py": "core/test_refusals.py",
     "_core/token.py": "core/test_token.py core/test_source.py",
     "_core/hosts.py": f"core/test_hosts.py {_URLS}",
+    "_core/origins.py": "core/test_hosts.py",
     "_core/scope.py": "core/test_scope.py",
     "_core/credentials.py": f"core/test_credentials.py {_SECRETS}",
     "_core/endpoint.py": f"core/test_endpoint.py {_FAULTS}",
@@ -209,7 +211,7 @@ MUTATIONS = [
             "callers after invalidate get the old outcome",
         ),
         ("            if now.monotonic >= give_up_at:\n", "            if False:\n", "a caller waits for ever"),
-        ("min(self._fetcher.timeout, timeout)", "timeout", "a caller waits longer than the timeout"),
+        ("min(self.fetcher.timeout, timeout)", "timeout", "a caller waits longer than the timeout"),
         (
             "Wait(step, min(give_up_at, step.deadline) - now.monotonic)",
             "Wait(step, step.deadline - now.monotonic)",
@@ -238,7 +240,7 @@ MUTATIONS = [
             "a given-up fetch asks",
         ),
         (
-            "            self._state.postpone_renewal(Instant.now(self._fetcher.clock))\n",
+            "            self._state.postpone_renewal(Instant.now(self.fetcher.clock))\n",
             "            pass\n",
             "no thread: no pause",
         ),
@@ -308,7 +310,11 @@ MUTATIONS = [
     *_mutations(
         "_core/hosts.py",
         ("if not 0 < dialled <= 65_535:", "if False:", "an invalid port wraps around"),
-        ("if scheme not in _SECURE and not loopback:", "if False:", "plain http"),
+        (
+            "if scheme not in _SECURE and not loopback:\n            return None",
+            "if False:\n            return None",
+            "plain http",
+        ),
         ("and (loopback or dialled == 443))", ")", "any port"),
         ("host.endswith(suffix) and", "suffix in host and", "a wildcard in the middle"),
         ("(443 if wanted is None else wanted)", "dialled", "wildcards on any port"),
@@ -320,12 +326,6 @@ MUTATIONS = [
         ("unquote(path)", "path", "an encoded token path"),
         ('        if step == "..":\n', '        if step == "...":\n', "dot segments"),
         ('ipaddress.IPv4Network("127.0.0.0/8")', 'ipaddress.IPv4Network("126.0.0.0/7")', "loopback widened"),
-        ("            self._answers.clear()\n", "            pass\n", "memory without a bound"),
-        (
-            "answer = (host, host is not None and self.policy.has_token_endpoint(origin))",
-            "answer = (host, False)",
-            "token to its endpoint",
-        ),
         ("_OPENED_AS.get(scheme, scheme)", "scheme", "wss to the token endpoint"),
         ('re.split(r"[?#]", address, maxsplit=1)[0]', "address", "a query is shown", _SECRETS),
         ('malformed host or port") from None', 'malformed host or port")', "Python's words show a password", _SECRETS),
@@ -337,16 +337,37 @@ MUTATIONS = [
         ("not _wildcards_over(scope) & granted", "True", "a granted wildcard covers nothing"),
     ),
     *_mutations(
+        "_core/origins.py",
+        ("            self._answers.clear()\n", "            pass\n", "memory without a bound"),
+        (
+            "answer = (host, host is not None and self.policy.has_token_endpoint(origin))",
+            "answer = (host, False)",
+            "token to its endpoint",
+        ),
+        ("origin in self._explained or not self.may_explain or", "", "a 401 is explained each time"),
+        ("or not self.may_explain", "", "explanations without a bound"),
+        ("self._log_no_token(origin, _TOKEN_ENDPOINT)", "pass", "a request to the token endpoint is not logged"),
+    ),
+    *_mutations(
         "_core/credentials.py",
         (
-            "AppCredentials(app_key={self.app_key!r})",
+            "AppCredentials(app_key={shown_key(self.app_key)!r})",
             "AppCredentials({self.app_key}, {self.app_secret})",
             "repr shows the secret",
         ),
         ("        del app_secret\n", "", "the frame of AppCredentials shows the secret"),
         ("return error.with_traceback(None)", "return error", "the frames of a complaint show the secret"),
-        ('[\\w\\-+/=.]{0,32}", re.ASCII)', '.*", re.DOTALL)', "a complaint shows key:secret"),
-        ("if app_key and app_secret:", "if app_key:", "half a pair of the environment"),
+        (
+            're.compile(rf"[\\w\\-+/=.]{{0,{SHOWN_OF_KEY}}}"',
+            're.compile(rf".{{0,{SHOWN_OF_KEY}}}"',
+            "a complaint shows key:secret",
+        ),
+        ("if pair.count(None) == 1:", "if False:", "half a pair of the environment"),
+        (
+            "iscoroutinefunction(type(credentials).__call__)",
+            "iscoroutinefunction(None)",
+            "an async object as credentials",
+        ),
         (
             "str.__str__(app_key), str.__str__(app_secret)",
             "app_key, app_secret",
@@ -372,7 +393,8 @@ MUTATIONS = [
     ),
     *_mutations(
         "_core/redaction.py",
-        ("for form in (secret, basic(credentials), ", "for form in (secret, ", "a Basic header is shown"),
+        (".replace(basic(credentials), _HIDDEN)", "", "a Basic header is shown"),
+        ("        hidden.append(credentials.app_key)\n", "        pass\n", "an echoed app key is shown", _FIRST_DAY),
         ("for char in secret), re.IGNORECASE)", "for char in secret))", "percent-encoding in small letters"),
         ("        quote_plus(char),\n", "", "form-encoded"),
         ('        quote(quote(char, safe=""), safe=""),\n', "", "encoded twice"),
@@ -479,13 +501,13 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/resend.py",
-        ("return moved and (length is None or", "return (length is None or", "a file that does not move is sent again"),
+        ("if moved and (length is None or", "if (length is None or", "a file that does not move is sent again"),
         ("== super_len(body))", "<= super_len(body))", "a file that grew is sent again"),
         ("        rewind_body(request)\n", "        body.seek(0)\n", "files are rewound to their beginning"),
         ("except Exception:  # noqa: BLE001 - a generator", "except OSError:  # a generator", "a file's error escapes"),
         (
-            "hanging request.\n        return False",
-            "hanging request.\n        return True",
+            "hanging request.\n        return f",
+            "hanging request.\n        return None and f",
             "generators are sent again",
         ),
         (
@@ -512,7 +534,7 @@ MUTATIONS = [
         ('with silenced("requests", "urllib3"):', 'with silenced("requests"):', "urllib3 logs the token URL", _SECRETS),
         ("session.trust_env = not request.is_plain", "session.trust_env = True", "a proxy reads the secret", _PROXIES),
         (
-            "no_answer(TimeoutError(), retryable=True) if cutoff.passed else outcome",
+            "no_answer(TimeoutError(), retryable=True, settings=_OWN_SETTINGS) if cutoff.passed else outcome",
             "outcome",
             "an answer that was cut off is not called a time-out",
             _FAULTS,
@@ -527,8 +549,13 @@ MUTATIONS = [
     *_mutations(
         "_requests/connections.py",
         ("        return None\n", "        return super().get_redirect_target(resp)\n", "a redirect's body is read"),
-        ("            connection.set_debuglevel(0)\n", "", "http.client prints the Basic header", _SECRETS),
-        ("self._cutoff.watch(lambda: connection.sock)", "pass", "a server that drips keeps the thread", _FAULTS),
+        (
+            "                self.set_debuglevel(0)\n",
+            "                pass\n",
+            "http.client prints the Basic header",
+            _SECRETS,
+        ),
+        ("cutoff.watch(lambda: self.sock)", "pass", "a server that drips keeps the thread", _FAULTS),
         (
             "create_urllib3_context()\n",
             "create_urllib3_context(cert_reqs=ssl.CERT_NONE)\n",
@@ -538,7 +565,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "requests.py",
-        ("        del app_secret\n", "", "the frame of the constructor shows the secret"),
+        ("        del app_key, app_secret\n", "", "the frame of the constructor shows the secret"),
         ("any(name is self._header_name for", "any(name == self._header_name for", "another's header counts as ours"),
         ("if not self._is_ours(request) or not", "if not", "a header of the user is replaced"),
         (
@@ -548,11 +575,18 @@ MUTATIONS = [
             _BODIES,
         ),
         ("if not url[:1].isalpha():", "if False:", "control characters in front of the scheme", _URLS),
-        ("://{parts.netloc}/", "://{parts.netloc}", "a host that begins like an allowed one gets the token"),
+        ("[:3])}/", "[:3])}", "a host that begins like an allowed one gets the token"),
         ('and "@" not in prefix ', "", "a password is remembered"),
         ("and not self._origins.path_matters(origin):", ":", "the path of the token endpoint is remembered"),
         ("            hooks.insert(0, self._hook)\n", "            hooks.append(self._hook)\n", "hooks see the 401"),
-        ("            self._remove_hook(request)\n", "", "the token comes back after a foreign host"),
+        ("            self._remove_hook(request, self._hook)\n", "", "the token comes back after a foreign host"),
+        (
+            "        self._remove_hook(request, self._explaining_hook)\n",
+            "",
+            "a 401 after a redirect is explained",
+            _FIRST_DAY,
+        ),
+        (", in_caller=is_mock)", ")", "the fetch of a hook waits for a mock's lock", "adapters/test_mocks.py"),
         (
             'request.hooks = {**request.hooks, "response": others}',
             'request.hooks["response"] = others',
@@ -578,17 +612,9 @@ MUTATIONS = [
     ),
     *_mutations(
         "_httpx/resend.py",
-        (
-            "        isinstance(stream, multipart)\n",
-            '        hasattr(stream, "fields")\n',
-            "a stream of the user is sent again",
-        ),
-        ("and all(_rewound(", "and any(_rewound(", "one file that can be rewound is enough"),
-        (
-            '\n        and stream.get_headers().get("Content-Length") == request.headers.get("Content-Length")',
-            "",
-            "a file of another size is sent again",
-        ),
+        ("not isinstance(stream, multipart)", 'not hasattr(stream, "fields")', "a stream of the user is sent again"),
+        ("not all(_rewound(", "not any(_rewound(", "one file that can be rewound is enough"),
+        ('stream.get_headers().get("Content-Length") !=', "None and", "a file of another size is sent again"),
         ("return bool(file.tell() == 0)", "return True", "a file that does not move is sent again"),
         ("except Exception:  # noqa: BLE001 - an", "except OSError:  # an", "a file's error escapes"),
         (
@@ -675,7 +701,7 @@ MUTATIONS = [
             "a hook that raises hides the status",
         ),
         ("if not is_network_error(error, library.__name__):", "if False:", "a mock's own exception is a network error"),
-        ("retryable=not isinstance(error,", "retryable=isinstance(error,", "network errors are final", _FAULTS),
+        ("retryable=not final,", "retryable=final,", "network errors are final", _FAULTS),
         (
             "params=type(client.params)(urlsplit(request.url).query) if client.params else None,",
             "",

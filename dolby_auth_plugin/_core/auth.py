@@ -4,21 +4,26 @@ The part that all adapters share: one configuration, one token source, one host 
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
-from .credentials import AppCredentials, CredentialsSource
-from .endpoint import TokenEndpoint
+from .credentials import AppCredentials, CredentialsSource, shown_key
+from .endpoint import DEFAULT_TOKEN_URL, TokenEndpoint
 from .errors import ScopeWarning, TokenError
 from .fetch import Fetcher
-from .hosts import KnownOrigins, policy_for
+from .hosts import DOLBY_HOSTS, policy_for
+from .origins import KnownOrigins
 from .scope import unknown
 from .source import TokenSource
 
 # The libraries that have an adapter. Its module has the same name.
 _ADAPTERS = frozenset({"requests", "httpx", "httpx2"})
+
+# Entries of allowed_hosts that `repr` shows.
+_SHOWN_HOSTS = 8
 
 
 class BaseAuth:
@@ -46,8 +51,8 @@ class BaseAuth:
         *,
         scope: str | Iterable[str] | None,
         expires_in: int | timedelta,
-        token_url: str,
-        allowed_hosts: Iterable[str],
+        token_url: str | None,
+        allowed_hosts: Iterable[str] | None,
         timeout: float,
         lent: Any,
     ) -> None:
@@ -64,8 +69,8 @@ class BaseAuth:
                 " token requests are sent from a thread"
             )
         library = f"{self._library.__name__}/{self._library.__version__}"
-        endpoint = TokenEndpoint(token_url, scope, expires_in, library)
-        self._origins = KnownOrigins(policy_for(allowed_hosts, endpoint.url))
+        endpoint = TokenEndpoint(_token_url_or_default(token_url), scope, expires_in, library)
+        self._origins = KnownOrigins(policy_for(_hosts_or_default(allowed_hosts), endpoint.url))
         self._source = TokenSource(Fetcher(endpoint, credentials, self._sender(lent), timeout), self._error)
         # Errors and `vars` show it. Its query may hold a gateway's key.
         self._token_url = endpoint.url.partition("?")[0]
@@ -79,6 +84,20 @@ class BaseAuth:
         A fetch that runs serves the callers that wait for it already. Its token is not kept.
         """
         self._source.invalidate()
+
+    def __repr__(self) -> str:
+        name = f"<DolbyAuth for {self._library.__name__}"
+        try:
+            fetcher, entries = self._source.fetcher, self._origins.policy.entries
+        except AttributeError:
+            # A debugger may show an object whose constructor has raised.
+            return f"{name}, not set up>"
+        credentials, scope = fetcher.credentials, " ".join(fetcher.endpoint.scope) or None
+        key = shown_key(credentials.app_key) if isinstance(credentials, AppCredentials) else "from credentials="
+        hosts = ", ".join(entries[:_SHOWN_HOSTS]) + (
+            f" and {len(entries) - _SHOWN_HOSTS} more" if entries[_SHOWN_HOSTS:] else ""
+        )
+        return f"{name}, app_key={key!r}, scope={scope!r}, token_url={self._token_url!r}, allowed_hosts={hosts!r}>"
 
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))
@@ -95,6 +114,17 @@ class BaseAuth:
     def __deepcopy__(self, memo: object) -> Self:
         # The configuration is immutable, and a lent session or client is shared.
         return self.__copy__()
+
+
+def _token_url_or_default(token_url: str | None) -> str:
+    return token_url if token_url is not None else os.environ.get("DOLBYIO_TOKEN_URL") or DEFAULT_TOKEN_URL
+
+
+def _hosts_or_default(allowed_hosts: Iterable[str] | None) -> Iterable[str]:
+    if allowed_hosts is not None:
+        return allowed_hosts
+    listed = os.environ.get("DOLBYIO_ALLOWED_HOSTS")
+    return [entry.strip() for entry in listed.split(",")] if listed else DOLBY_HOSTS
 
 
 def wrong_library(given: object, mine: str) -> TypeError:

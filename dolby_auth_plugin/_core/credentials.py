@@ -19,8 +19,10 @@ ENVIRONMENT = (("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET"), ("APP_KEY", "APP_SECRE
 # Control characters, and lone surrogates, which have no UTF-8 form.
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
-# The part of a text that looks like an app key.
-_KEY_LIKE = re.compile(r"[\w\-+/=.]{0,32}", re.ASCII)
+# Characters of an app key that messages show, and which ones, up to the first that no key has. People swap key and secret, or
+# paste both with a colon or a newline between.
+SHOWN_OF_KEY = 4
+_SHOWN = re.compile(rf"[\w\-+/=.]{{0,{SHOWN_OF_KEY}}}", re.ASCII)
 
 
 class AppCredentials:
@@ -43,7 +45,7 @@ class AppCredentials:
     __slots__ = ("app_key", "app_secret")
 
     def __init__(self, app_key: str, app_secret: str) -> None:
-        complaint = _complaint("app key", app_key, shown=True) or _complaint("app secret", app_secret)
+        complaint = _complaint("app key", app_key, is_key=True) or _complaint("app secret", app_secret)
         if complaint is None:
             # Keep the text that was checked. `format` of a subclass, such as an Enum, may give another one.
             app_key, app_secret = str.__str__(app_key), str.__str__(app_secret)
@@ -60,7 +62,7 @@ class AppCredentials:
         raise AttributeError("AppCredentials can't be changed: create new ones")
 
     def __repr__(self) -> str:
-        return f"AppCredentials(app_key={self.app_key!r})"
+        return f"AppCredentials(app_key={shown_key(self.app_key)!r})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AppCredentials):
@@ -78,59 +80,79 @@ CredentialsSource = Callable[[], AppCredentials]
 
 
 def choose(
-    app_key: str | None, app_secret: str | None, credentials: CredentialsSource | None
+    app_key: str | None, app_secret: str | None, credentials: CredentialsSource | AppCredentials | None
 ) -> AppCredentials | CredentialsSource | Exception:
     """
     The credentials that the arguments of an auth object give, or the complaint to raise.
 
-    A missing argument is read from the environment, now and never again. If both are missing, names of different pairs are never
-    combined.
+    A missing argument is read from the environment, now and never again.
     """
     if credentials is not None:
         if app_key is not None or app_secret is not None:
             return TypeError("give credentials=, or app_key and app_secret, not both")
-        if not callable(credentials):
-            return TypeError(
-                f"credentials must be callable and return AppCredentials, got {type(credentials).__name__}"
-            )
-        return credentials
-    if app_key is None and app_secret is None:
-        for pair in ENVIRONMENT:
-            app_key, app_secret = (os.environ.get(name) for name in pair)
-            if app_key and app_secret:
-                break
-        else:
-            pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT)
-            return ValueError(f"no app key and secret: give app_key and app_secret, or set {pairs}")
-    app_key = _first_set(0) if app_key is None else app_key
-    if app_key is None:
-        return ValueError(f"an app_secret without an app_key: give app_key, or set {_names(0)}")
-    app_secret = _first_set(1) if app_secret is None else app_secret
-    if app_secret is None:
-        return ValueError(f"an app_key without an app_secret: give app_secret, or set {_names(1)}")
+        return _credentials_complaint(credentials) or credentials
+    if app_key is None or app_secret is None:
+        completed = _completed(app_key, app_secret)
+        if isinstance(completed, Exception):
+            return completed
+        app_key, app_secret = completed
     try:
         return AppCredentials(app_key, app_secret)
     except (TypeError, ValueError) as error:
         return error.with_traceback(None)
 
 
-def _first_set(which: int) -> str | None:
-    return next(filter(None, (os.environ.get(pair[which]) for pair in ENVIRONMENT)), None)
+def shown_key(app_key: str) -> str:
+    """The part of an app key that messages show."""
+    return f"{_SHOWN.match(app_key)[0]}…"  # type: ignore[index] # it always matches
 
 
-def _names(which: int) -> str:
-    return " or ".join(pair[which] for pair in ENVIRONMENT)
+def _credentials_complaint(credentials: object) -> Exception | None:
+    if isinstance(credentials, AppCredentials):
+        return None
+    if not callable(credentials):
+        given = type(credentials).__name__
+        return TypeError(f"credentials must be AppCredentials, or a function that returns them, got {given}")
+    import inspect  # takes long to import, and is needed here only
+
+    if inspect.iscoroutinefunction(credentials) or inspect.iscoroutinefunction(type(credentials).__call__):
+        return TypeError("credentials must be a plain function, not an async one: a thread without event loop calls it")
+    return None
 
 
-def _complaint(what: str, value: str, *, shown: bool = False) -> Exception | None:
+def _completed(app_key: str | None, app_secret: str | None) -> tuple[str, str] | Exception:
+    """Key and secret, what is missing taken from the environment; or the complaint. It prefers the first pair of names."""
+    names, other_names = ENVIRONMENT
+    pair = [os.environ.get(name) or None for name in names]
+    if pair.count(None) == 1:
+        missing = names[pair.index(None)]
+        return ValueError(f"the environment has no {missing}, but the other of {' and '.join(names)}: set both or none")
+    if None in pair:
+        pair = [os.environ.get(name) or None for name in other_names]
+        if app_key is None and app_secret is None and None in pair:
+            pairs = " or ".join(map(" and ".join, ENVIRONMENT))
+            return ValueError(f"no app key and secret: give app_key and app_secret, or set {pairs}")
+    key = pair[0] if app_key is None else app_key
+    secret = pair[1] if app_secret is None else app_secret
+    if key is None:
+        return ValueError(f"an app_secret without an app_key: give app_key, or set {names[0]} or {other_names[0]}")
+    if secret is None:
+        return ValueError(f"an app_key without an app_secret: give app_secret, or set {names[1]} or {other_names[1]}")
+    return key, secret
+
+
+def _complaint(what: str, value: str, *, is_key: bool = False) -> Exception | None:
     if not isinstance(value, str):
         return TypeError(f"the {what} must be a str, got {type(value).__name__}")
-    # Show the key only: people paste `key:secret`, or both in two lines.
-    given = f", got {_KEY_LIKE.match(value)[0]!r} and more" if shown else ""  # type: ignore[index] # it always matches
+    given = f", got {shown_key(value)!r}" if is_key else ""
     if not value:
         return ValueError(f"the {what} is empty")
+    if value.endswith(("\n", "\r")) and not _UNSENDABLE.search(value.rstrip("\r\n")):
+        return ValueError(
+            f"the {what} ends in a newline, as files with secrets often do: remove it, as in text.rstrip()"
+        )
     if _UNSENDABLE.search(value):
         return ValueError(f"the {what} must not contain control characters or lone surrogates{given}")
-    if shown and ":" in value:
+    if is_key and ":" in value:
         return ValueError(f"the {what} must not contain a colon (RFC 7617 §2){given}")
     return None

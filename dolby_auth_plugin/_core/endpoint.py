@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
-from .credentials import AppCredentials
+from .credentials import AppCredentials, shown_key
 from .errors import Failure
 from .hosts import check_token_url
 from .redaction import basic, error_texts
@@ -197,9 +197,11 @@ class TokenEndpoint:
         """What happened, and what to do about it."""
         if status == 401:
             return (
-                f"Dolby.io refused the app key {credentials.app_key[:100]!r} and its secret {details}."
+                f"Dolby.io refused the app key {shown_key(credentials.app_key)!r} and its secret {details}. Are the two swapped?"
                 " Compare both with the application's API keys in the Dolby.io dashboard."
             )
+        if status in (404, 405):
+            return f"There is no token endpoint at {self._shown_url} {details}. Check the path of token_url."
         if 300 <= status < 400:
             return (
                 f"The token endpoint redirects {details}, which is not followed. Check token_url ({self._shown_url})."

@@ -15,16 +15,21 @@ from typing import Any
 
 from .errors import Failure, printable
 
-_CHECK_NETWORK = " Check the network, and the proxy settings in the environment."
 _CHECK_CERTIFICATE = " Check the endpoint's certificate and this machine's CA bundle."
+_CHECK_NETWORK = " Check the network, and the proxy settings."
 
 
-def no_answer(error: BaseException, *, retryable: bool) -> Failure:
+def no_answer(error: BaseException, *, retryable: bool, settings: str = "") -> Failure:
     """
     The failure of a token request to which no answer came.
 
     A certificate that can't be verified is final, whatever *retryable* says: another try meets the same certificate, and gives
     an attacker on the network another chance.
+
+    Args:
+        error: What the HTTP library raised.
+        retryable: Whether another try may help.
+        settings: A sentence that says where the proxy and the CA bundle of the token request come from.
     """
     refused_certificate, words = _system_words(error)
     if words is None:
@@ -39,8 +44,9 @@ def no_answer(error: BaseException, *, retryable: bool) -> Failure:
         else:
             words = name
     words = printable(words)
+    check = _CHECK_CERTIFICATE if refused_certificate else _CHECK_NETWORK
     return Failure(
-        f"No answer from the token endpoint: {words}.{_CHECK_CERTIFICATE if refused_certificate else _CHECK_NETWORK}",
+        f"No answer from the token endpoint: {words}.{check}{settings}",
         reason=words,
         retryable=retryable and not refused_certificate,
     )

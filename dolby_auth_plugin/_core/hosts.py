@@ -7,17 +7,12 @@ Each adapter knows how its library reads a URL. Only the token endpoint's own UR
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
-
-from .errors import printable
-
-logger = logging.getLogger("dolby_auth_plugin")
 
 # Scheme in lower case; host as it is dialled, without brackets around an IPv6 address; port, or None for the scheme's own.
 Origin: TypeAlias = tuple[str, str, int | None]
@@ -26,7 +21,7 @@ Origin: TypeAlias = tuple[str, str, int | None]
 # Storage hosts take none, and they change.
 DOLBY_HOSTS = ("api.dolby.com", "api.dolby.io", "comms.api.dolby.io", "*.comms.api.dolby.io")
 
-_DEFAULT_PORTS = {"https": 443, "wss": 443, "http": 80, "ws": 80}
+DEFAULT_PORTS = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 _SECURE = frozenset({"https", "wss"})
 _OPENED_AS = {"wss": "https", "ws": "http"}
 
@@ -35,7 +30,7 @@ _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 # Characters of a host name (RFC 1035 §2.3.4). No resolver accepts more, and nothing longer is remembered.
-_MAX_HOST = 253
+MAX_HOST = 253
 
 # Host and port of the token endpoint. `urlsplit` accepts more. The libraries reject the rest, or each reads it differently.
 _NETLOC = re.compile(rf"(?:{_NAME.pattern}|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECASE)
@@ -53,7 +48,7 @@ class HostPolicy:
 
     Args:
         allowed_hosts: Names (the port of https; for loopback any port), `name:port`, or `*.name` for one or more whole labels
-            before *name*. IPv6 addresses stand in brackets.
+            before *name*. IPv6 addresses stand in brackets. They are kept as `entries`.
         token_url: The token endpoint. No token ever goes there.
 
     Raises:
@@ -61,16 +56,17 @@ class HostPolicy:
         TypeError: If *allowed_hosts* is a bare string, or an entry is not a string.
     """
 
-    __slots__ = ("__weakref__", "_exact", "_token_origin", "_token_path", "_token_word", "_wildcards")
+    __slots__ = ("__weakref__", "_exact", "_token_origin", "_token_path", "_token_word", "_wildcards", "entries")
 
     def __init__(self, allowed_hosts: Iterable[str], token_url: str) -> None:
         if isinstance(allowed_hosts, str):
             raise TypeError(
                 f"allowed_hosts must be an iterable of names, got the bare string {_shown(allowed_hosts)!r}"
             )
+        self.entries = tuple(allowed_hosts)
         exact: set[tuple[str, int | None]] = set()
         wildcards: set[tuple[str, int | None]] = set()
-        for entry in allowed_hosts:
+        for entry in self.entries:
             name, port = _read_entry(entry)
             if name.startswith("*."):
                 wildcards.add((name[1:], port))
@@ -86,8 +82,8 @@ class HostPolicy:
     def allowed_host(self, origin: Origin) -> str | None:
         """The `host:port` of *origin* if it may have the token, whatever the path; else None."""
         scheme, host, port = origin
-        default = _DEFAULT_PORTS.get(scheme)
-        if default is None or len(host) > _MAX_HOST:
+        default = DEFAULT_PORTS.get(scheme)
+        if default is None or len(host) > MAX_HOST:
             return None
         host = _canonical(host)
         dialled = default if port is None else port
@@ -105,10 +101,32 @@ class HostPolicy:
                     return f"{host}:{dialled}"
         return None
 
+    def why_not(self, origin: Origin) -> tuple[str, str | None]:
+        """Why *origin* may not have the token, as the end of a sentence; and the entry that would allow it, if there is one."""
+        scheme, host, port = origin
+        host = _canonical(host)
+        dialled = DEFAULT_PORTS.get(scheme) if port is None else port
+        loopback = is_loopback(host)
+        if scheme not in DEFAULT_PORTS:
+            return "its scheme is not https", None
+        if scheme not in _SECURE and not loopback:
+            return "plain http never carries the token", None
+        entry = f"[{host}]" if ":" in host else host
+        if dialled != 443 or loopback:
+            entry = f"{entry}:{dialled}"
+        try:
+            _read_entry(entry)
+        except ValueError:
+            return "allowed_hosts can't name it", None
+        is_named = any(host == name for name, _ in self._exact) or any(host.endswith(end) for end, _ in self._wildcards)
+        if is_named:
+            return "allowed_hosts names this host for another port", entry
+        return "it is not one of allowed_hosts", entry
+
     def has_token_endpoint(self, origin: Origin) -> bool:
         """Whether the token endpoint has this origin: only there does the path of a request matter."""
         scheme, host, port = origin
-        dialled = _DEFAULT_PORTS.get(scheme) if port is None else port
+        dialled = DEFAULT_PORTS.get(scheme) if port is None else port
         return (_OPENED_AS.get(scheme, scheme), _canonical(host), dialled) == self._token_origin
 
     def is_token_path(self, target: str) -> bool:
@@ -144,57 +162,6 @@ def policy_for(allowed_hosts: Iterable[str], token_url: str) -> HostPolicy:
     policy = HostPolicy(hosts, token_url)
     _policies[(hosts, token_url)] = policy
     return policy
-
-
-class KnownOrigins:
-    """
-    The answers of a policy for one auth object, remembered per origin. A request to a known origin costs one look-up.
-
-    It also keeps the log short: an origin that gets no token is reported once. And a log handler that sends requests of its own
-    through the same auth object does not cause a record for each of its requests.
-    """
-
-    # Origins remembered. A limit, because a crawler may visit any number of them.
-    LIMIT = 64
-
-    __slots__ = ("_answers", "policy")
-
-    def __init__(self, policy: HostPolicy) -> None:
-        self.policy = policy
-        # Per origin the `host:port`, or None; and whether the path of the request matters.
-        self._answers: dict[Origin, tuple[str | None, bool]] = {}
-
-    def allowed_host(self, origin: Origin, target: str) -> str | None:
-        """
-        The `host:port` to which a request may carry the token, or None.
-
-        Args:
-            origin: As the HTTP library will dial it.
-            target: The text on the request line, or the whole URL.
-        """
-        answer = self._answers.get(origin)
-        host, path_matters = self._ask(origin) if answer is None else answer
-        return None if path_matters and self.policy.is_token_path(target) else host
-
-    def path_matters(self, origin: Origin) -> bool:
-        """Whether two requests to *origin* can get different answers."""
-        return self.policy.has_token_endpoint(origin)
-
-    def _ask(self, origin: Origin) -> tuple[str | None, bool]:
-        host = self.policy.allowed_host(origin)
-        answer = (host, host is not None and self.policy.has_token_endpoint(origin))
-        if len(self._answers) >= self.LIMIT:
-            self._answers.clear()
-        if len(origin[1]) <= _MAX_HOST:
-            # Remember first: the log handler may send a request.
-            self._answers[origin] = answer
-        if host is None:
-            logger.debug("no token for %s: not one of allowed_hosts", printable(f"{origin[0]}://{origin[1]}"))
-        return answer
-
-    def __reduce__(self) -> tuple[type[KnownOrigins], tuple[HostPolicy]]:
-        # The remembered origins are not part of the configuration.
-        return KnownOrigins, (self.policy,)
 
 
 def check_token_url(token_url: str) -> SplitResult:
@@ -255,7 +222,7 @@ def _canonical(host: str) -> str:
 
 
 def _port_of(parts: SplitResult) -> int:
-    return parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
+    return parts.port if parts.port is not None else DEFAULT_PORTS[parts.scheme]
 
 
 def _comparable_path(path: str) -> str:

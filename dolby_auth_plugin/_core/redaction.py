@@ -1,8 +1,8 @@
 """
-The error texts of the token endpoint, without the app secret. No I/O.
+The error texts of the token endpoint, without the app key and the app secret. No I/O.
 
-A server may repeat the request in its error text, in one of many encodings. So the text is searched for the secret in the forms
-that URLs, HTML forms, HTML, JSON and Python give it.
+A server may repeat the request in its error text, in one of many encodings. So the text is searched for both in the forms that
+URLs, HTML forms, HTML, JSON and Python give them. A user may have swapped the two, so the key may be a secret.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from .credentials import AppCredentials
+from .credentials import SHOWN_OF_KEY, AppCredentials
 from .errors import printable
 
 # Characters of a secret to search for, and of a text to search. More would take long, and a text is cut to much less when it is
@@ -55,15 +55,18 @@ def basic(credentials: AppCredentials) -> str:
 
 
 def _redacted(text: str, credentials: AppCredentials) -> str:
-    secret = credentials.app_secret
-    text = text[:_SEARCHED_TEXT]
-    if len(secret) <= _SEARCHABLE_SECRET:
-        for form in (secret, basic(credentials), base64.b64encode(secret.encode()).decode()):
-            text = text.replace(form, _HIDDEN)
-        text = _any_form(secret).sub(_HIDDEN, text)
-    elif len(text) > _SEARCHABLE_SECRET:
-        # The text is long enough to hold a secret that is too long to search for.
-        return _HIDDEN
+    text = text[:_SEARCHED_TEXT].replace(basic(credentials), _HIDDEN)
+    # A key that messages show whole is no secret. The longer one first: the other may be a part of it.
+    hidden = [credentials.app_secret]
+    if len(credentials.app_key) > SHOWN_OF_KEY:
+        hidden.append(credentials.app_key)
+    for secret in sorted(hidden, key=len, reverse=True):
+        if len(secret) <= _SEARCHABLE_SECRET:
+            text = text.replace(base64.b64encode(secret.encode()).decode(), _HIDDEN)
+            text = _any_form(secret).sub(_HIDDEN, text)
+        elif len(text) > _SEARCHABLE_SECRET:
+            # The text is long enough to hold a secret that is too long to search for.
+            return _HIDDEN
     return printable(_SECRET_LIKE.sub(_HIDDEN, text))
 
 

@@ -57,14 +57,20 @@ def normalise(scope: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def unknown(scopes: Iterable[str]) -> list[str]:
-    """A sentence for each scope that Dolby.io does not document. It names the nearest documented one."""
+    """
+    A sentence for each scope that Dolby.io does not document. It names the nearest documented one.
+
+    It never names a wider one, so a wildcard only for a wildcard with as many parts: a hint must not widen what a token may do.
+    """
     import difflib  # needed for misspelt scopes only
 
     known = [str(scope) for scope in Scope]
     sentences = []
     for scope in scopes:
         if scope not in known:
-            near = difflib.get_close_matches(scope, known, n=1, cutoff=0)[0]
+            is_widest = scope.endswith("*") and scope.count(":") <= 1
+            candidates = [name for name in known if is_widest or "*" not in name]
+            near = difflib.get_close_matches(scope, candidates, n=1, cutoff=0)[0]
             sentences.append(f"unknown scope {scope!r}, which Dolby.io drops silently: did you mean {near!r}?")
     return sentences
 

@@ -8,6 +8,7 @@ waits, sends, logs, warns or starts a thread.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import warnings
@@ -65,15 +66,17 @@ class TokenSource:
     """
     Obtains, keeps, renews and replaces one token for any number of threads, tasks and event loops.
 
-    Args:
+    Attributes:
         fetcher: How a token is obtained.
+
+    Args:
         error: The `TokenError` of the HTTP library.
     """
 
-    __slots__ = ("__weakref__", "_error", "_fetcher", "_lock", "_monotonic", "_state", "_wall")
+    __slots__ = ("__weakref__", "_error", "_lock", "_monotonic", "_state", "_wall", "fetcher")
 
     def __init__(self, fetcher: Fetcher, error: type[TokenError]) -> None:
-        self._fetcher = fetcher
+        self.fetcher = fetcher
         self._error = error
         # `ready` calls them for every request.
         self._monotonic = fetcher.clock.monotonic
@@ -86,11 +89,11 @@ class TokenSource:
 
     def without_token(self) -> TokenSource:
         """A source of the same configuration that has obtained nothing yet."""
-        return TokenSource(self._fetcher, self._error)
+        return TokenSource(self.fetcher, self._error)
 
     def __reduce__(self) -> tuple[type[TokenSource], tuple[Any, ...]]:
         # Credentials are pickled. A token is not.
-        return TokenSource, (self._fetcher, self._error)
+        return TokenSource, (self.fetcher, self._error)
 
     # Called by the adapters
 
@@ -101,23 +104,26 @@ class TokenSource:
         monotonic, wall = self._monotonic, self._wall
         return token if monotonic() < renew_monotonic and wall() < renew_wall else None
 
-    def token(self, host: str | None = None, timeout: float | None = None) -> AccessToken:
+    def token(self, host: str | None = None, timeout: float | None = None, *, in_caller: bool = False) -> AccessToken:
         """
         A good token. Waits in this thread if necessary.
 
         Args:
             host: The `host:port` that the token is for. None: a token that no host refused.
             timeout: Seconds that this caller waits at most, if shorter than the source's own timeout.
+            in_caller: Whether a fetch that this caller begins and needs runs in its own thread. That fetch has no deadline.
 
         Raises:
             TokenError: If no token can be obtained.
         """
-        steps = self.steps(host, timeout)
+        steps = self.steps(host, timeout, in_caller=in_caller)
         while isinstance(step := next(steps), Wait):
             step.in_thread()
         return step
 
-    def steps(self, host: str | None, timeout: float | None) -> Generator[Wait | AccessToken, None, None]:
+    def steps(
+        self, host: str | None, timeout: float | None, *, in_caller: bool = False
+    ) -> Generator[Wait | AccessToken, None, None]:
         """
         The steps to a token. The caller does each `Wait` in its own way; the last step is the token.
 
@@ -127,12 +133,12 @@ class TokenSource:
         if self._would_wait_for_itself():
             yield self._without_waiting(host)
             return
-        timeout = self._fetcher.timeout if timeout is None else min(self._fetcher.timeout, timeout)
+        timeout = self.fetcher.timeout if timeout is None else min(self.fetcher.timeout, timeout)
         give_up_at = self._monotonic() + timeout
         joined: Fetch | None = None
         while True:
-            now = Instant.now(self._fetcher.clock)
-            step = self._step(host, joined, now)
+            now = Instant.now(self.fetcher.clock)
+            step = self._step(host, joined, now, in_caller=in_caller)
             if isinstance(step, AccessToken):
                 yield step
                 return
@@ -152,7 +158,7 @@ class TokenSource:
             Whether the request can be sent again with the token that `token` gives. False: the token stays.
         """
         with self._lock:
-            resend = self._state.refuse(fingerprint, host, Instant.now(self._fetcher.clock))
+            resend = self._state.refuse(fingerprint, host, Instant.now(self.fetcher.clock))
         logger.debug("401 from %s: the token %s", host, "is replaced" if resend else "stays")
         return resend
 
@@ -176,13 +182,13 @@ class TokenSource:
 
     def _without_waiting(self, host: str | None) -> AccessToken:
         token = self._state.token
-        if token is not None and self._state.is_good_for(host, Instant.now(self._fetcher.clock)):
+        if token is not None and self._state.is_good_for(host, Instant.now(self.fetcher.clock)):
             return token
         raise self._error.of(cannot_wait())
 
     # One step of a caller
 
-    def _step(self, host: str | None, joined: Fetch | None, now: Instant) -> AccessToken | Fetch:
+    def _step(self, host: str | None, joined: Fetch | None, now: Instant, *, in_caller: bool) -> AccessToken | Fetch:
         """The token for a caller, or the fetch that it waits for; starts a fetch that the state has begun."""
         begun: Fetch | None = None
         try:
@@ -194,7 +200,7 @@ class TokenSource:
             if overdue is not None:
                 self._announce_overdue(overdue)
             if begun is not None:
-                self._start(begun)
+                self._start(begun, in_caller=in_caller)
         except BaseException:
             self._give_up(begun or self._state.fetch)
             raise
@@ -218,13 +224,18 @@ class TokenSource:
     def _announce_overdue(self, fetch: Fetch) -> None:
         _wake(fetch)
         if fetch.is_renewal:
-            _warn_of_renewal(out_of_time(self._fetcher.timeout))
+            _warn_of_renewal(out_of_time(self.fetcher.timeout))
 
     # Fetches
 
-    def _start(self, fetch: Fetch) -> None:
-        """Run *fetch* in a thread of its own."""
-        thread = threading.Thread(target=self._run, args=(fetch,), name="dolby-auth-token", daemon=True)
+    def _start(self, fetch: Fetch, *, in_caller: bool) -> None:
+        """Run *fetch* in a thread of its own; or in this one, if the caller wants that and needs the token."""
+        if in_caller and not fetch.is_renewal:
+            self._run(fetch, in_caller=True)
+            return
+        # A credentials callable, or a tool that traces requests, may need the caller's context variables.
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(self._run, fetch), name="dolby-auth-token", daemon=True)
         try:
             thread.start()
             fetch.runner = thread.ident
@@ -240,7 +251,7 @@ class TokenSource:
             self._run(fetch, in_caller=True)
             return
         with self._lock:
-            self._state.postpone_renewal(Instant.now(self._fetcher.clock))
+            self._state.postpone_renewal(Instant.now(self.fetcher.clock))
         self._give_up(fetch)
 
     def _give_up(self, fetch: Fetch | None) -> None:
@@ -252,7 +263,7 @@ class TokenSource:
         if fetch is None or fetch.runner != threading.get_ident():
             return
         with self._lock:
-            self._state.settle(fetch, None, Instant.now(self._fetcher.clock))
+            self._state.settle(fetch, None, Instant.now(self.fetcher.clock))
         _wake(fetch)
 
     def _run(self, fetch: Fetch, *, in_caller: bool = False) -> None:
@@ -260,7 +271,7 @@ class TokenSource:
             if fetch.ended:
                 return
             fetch.runner = threading.get_ident()
-        began = Instant.now(self._fetcher.clock)
+        began = Instant.now(self.fetcher.clock)
         outcome: AccessToken | Failure | None = None
         try:
             outcome = self._obtain(fetch)
@@ -276,17 +287,17 @@ class TokenSource:
             self._end(fetch, outcome, began)
 
     def _obtain(self, fetch: Fetch) -> AccessToken | Failure:
-        credentials = self._fetcher.ask_credentials()
+        credentials = self.fetcher.ask_credentials()
         if isinstance(credentials, Failure):
             return credentials
         with self._lock:
-            failure = self._state.use_credentials(fetch, credentials, Instant.now(self._fetcher.clock))
-        return failure or self._fetcher.obtain(credentials, fetch.deadline)
+            failure = self._state.use_credentials(fetch, credentials, Instant.now(self.fetcher.clock))
+        return failure or self.fetcher.obtain(credentials, fetch.deadline)
 
     def _end(self, fetch: Fetch, outcome: AccessToken | Failure | None, began: Instant) -> None:
         """Record the outcome, wake the callers, log."""
         with self._lock:
-            now = Instant.now(self._fetcher.clock)
+            now = Instant.now(self.fetcher.clock)
             too_late = fetch.ended
             had_token = self._state.token is not None
             self._state.settle(fetch, outcome, now)

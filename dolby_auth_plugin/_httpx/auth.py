@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 from .._core.auth import BaseAuth, wrong_library
 from .._core.errors import TokenError
 from .._core.hosts import Origin
+from .._core.source import logger
 from .._core.token import AccessToken
-from .resend import RefusedBody, can_be_sent_again, take_cookies
+from .resend import RefusedBody, take_cookies, why_not_resendable
 from .waiting import obtained
 
 
@@ -58,7 +59,7 @@ class HttpxAuth(BaseAuth):
         if url.scheme != scheme or url.raw_host != raw_host or url.port != port:
             host = self._allowed_host(request)
             if host is None:
-                yield request
+                self._explain((yield request))
                 return
         token = self._source.ready() or self._obtain(host, request)
         request.headers["Authorization"] = token.authorization
@@ -85,7 +86,7 @@ class HttpxAuth(BaseAuth):
         if url.scheme != scheme or url.raw_host != raw_host or url.port != port:
             host = self._allowed_host(request)
             if host is None:
-                yield request
+                self._explain((yield request))
                 return
         token = self._source.ready() or await self._aobtain(host, request)
         request.headers["Authorization"] = token.authorization
@@ -107,11 +108,16 @@ class HttpxAuth(BaseAuth):
                     again = yield self._resend(response, replacement)
                     again.history = [*before, *again.history]
 
+    def _explain(self, response: Any) -> None:
+        """Explain a 401 to a request that got no token. The answer to a redirect needs no explanation."""
+        request = response.request
+        if response.status_code == 401 and not response.history and "Authorization" not in request.headers:
+            self._origins.explain(_origin(request.url), _target(request))
+
     def _allowed_host(self, request: Any) -> str | None:
         """The `host:port` to which this request may carry the token, or None."""
         url = request.url
-        # The libraries dial `raw_host`; `host` would decode an xn-- name. They treat port 0 as no port.
-        origin: Origin = (url.scheme, url.raw_host.decode("ascii"), url.port or None)
+        origin = _origin(url)
         host = self._origins.allowed_host(origin, _target(request))
         if host is not None and not self._origins.path_matters(origin):
             self._last_allowed = (url.scheme, url.raw_host, url.port, host)
@@ -155,7 +161,11 @@ class HttpxAuth(BaseAuth):
                 return None
         elif not _carries(request, token) or not self._source.refuse(token.fingerprint, host):
             return None
-        return host if can_be_sent_again(self._library, request) else None
+        why_not = why_not_resendable(self._library, request)
+        if why_not is not None:
+            logger.debug("401 from %s: the request is not sent again: %s", host, why_not)
+            return None
+        return host
 
     def _resend(self, response: Any, token: AccessToken) -> Any:
         """The refused request, with another token and the cookies of the refusal."""
@@ -180,6 +190,11 @@ class HttpxAuth(BaseAuth):
 
 def _carries(request: Any, token: AccessToken) -> bool:
     return bool(request.headers.get("Authorization") == token.authorization)
+
+
+def _origin(url: Any) -> Origin:
+    # The libraries dial `raw_host`; `host` would decode an xn-- name. They treat port 0 as no port.
+    return url.scheme, url.raw_host.decode("ascii"), url.port or None
 
 
 def _target(request: Any) -> str:

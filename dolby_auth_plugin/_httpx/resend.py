@@ -13,19 +13,21 @@ from typing import Any
 _BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0
 
 
-def can_be_sent_again(library: Any, request: Any) -> bool:
-    """Whether the body of *request* can be sent once more."""
+def why_not_resendable(library: Any, request: Any) -> str | None:
+    """Why the body of *request* can't be sent once more, as the end of a sentence. None: it can."""
     stream = request.stream
     if isinstance(stream, library.ByteStream):
-        return True
+        return None
     # The class of a multipart body has no public name. The library rewinds each file to its start, if the file can do that. A file
     # whose size has changed would break the protocol.
     multipart = type(library.Request("POST", request.url, files={"a": b""}).stream)
-    return (
-        isinstance(stream, multipart)
-        and all(_rewound(getattr(field, "file", b"")) for field in stream.fields)
-        and stream.get_headers().get("Content-Length") == request.headers.get("Content-Length")
-    )
+    if not isinstance(stream, multipart):
+        return "its body is a stream, which can be read only once"
+    if not all(_rewound(getattr(field, "file", b"")) for field in stream.fields):
+        return "a file in its body can't return to its start"
+    if stream.get_headers().get("Content-Length") != request.headers.get("Content-Length"):
+        return "a file in its body has changed its size"
+    return None
 
 
 def take_cookies(library: Any, request: Any, response: Any) -> None:

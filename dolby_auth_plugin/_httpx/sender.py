@@ -20,6 +20,12 @@ from .._core.failures import is_network_error, no_answer
 from .._core.forks import unforkable
 from .._core.silence import silenced
 
+_OWN_SETTINGS = (
+    " The token request does not use your client, so the client's proxy and verify do not apply to it: set HTTPS_PROXY, NO_PROXY"
+    " or SSL_CERT_FILE in the environment, or give a client with client=."
+)
+_LENT_SETTINGS = " The token request uses the proxy and verify of the client that you gave with client=."
+
 
 class HttpxSender:
     """
@@ -63,12 +69,13 @@ class HttpxSender:
 
             outcome = self._send(client, request, seconds, {"trace": trace})
             # A connection that is shut down gives different errors in different parts of the answer.
-            return no_answer(TimeoutError(), retryable=True) if cutoff.passed else outcome
+            return no_answer(TimeoutError(), retryable=True, settings=_OWN_SETTINGS) if cutoff.passed else outcome
 
     def _send(
         self, client: Any, request: TokenRequest, seconds: float, extensions: dict[str, Any]
     ) -> TokenResponse | Failure:
         library = self._library
+        settings = _OWN_SETTINGS if self._client is None else _LENT_SETTINGS
         try:
             return _exchange(client, request, seconds, library.DecodingError, extensions)
         except library.HTTPStatusError as error:
@@ -78,11 +85,10 @@ class HttpxSender:
         except library.TransportError as error:
             if not is_network_error(error, library.__name__):
                 raise
-            return no_answer(
-                error, retryable=not isinstance(error, (library.UnsupportedProtocol, library.LocalProtocolError))
-            )
+            final = isinstance(error, (library.UnsupportedProtocol, library.LocalProtocolError))
+            return no_answer(error, retryable=not final, settings=settings)
         except _TooSlowError as error:
-            return no_answer(error, retryable=True)
+            return no_answer(error, retryable=True, settings=settings)
 
 
 class _TooSlowError(TimeoutError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import os
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,8 @@ class TokenAdapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool = super().get_connection_with_tls_context(*args, **kwargs)
-        connect = pool.ConnectionCls
-
-        def connect_watched(*args: Any, **kwargs: Any) -> Any:
-            connection: Any = connect(*args, **kwargs)
-            # `http.client.HTTPConnection.debuglevel` may be set for the whole process. It prints all headers.
-            connection.set_debuglevel(0)
-            self._cutoff.watch(lambda: connection.sock)
-            return connection
-
         # This changes one pool, which lives as long as the token request.
-        pool.ConnectionCls = connect_watched  # type: ignore[assignment] # it is only called
+        pool.ConnectionCls = _watched_class(pool.ConnectionCls, self._cutoff)
         return pool
 
     def build_connection_pool_key_attributes(
@@ -80,3 +72,18 @@ def tls_context(bundle: str) -> ssl.SSLContext:
         context = create_urllib3_context()
         context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
     return context
+
+
+def _watched_class(connection_class: Any, cutoff: Cutoff) -> Any:
+    """A subclass, since some tools check that a pool's connections are instances of `ConnectionCls`."""
+
+    class WatchedConnection(connection_class):  # type: ignore[misc] # known at run time only
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            # `http.client.HTTPConnection.debuglevel` may be set for the whole process. It prints all headers. The connections
+            # of urllib3-future never print.
+            with suppress(AttributeError):
+                self.set_debuglevel(0)
+            cutoff.watch(lambda: self.sock)
+
+    return WatchedConnection

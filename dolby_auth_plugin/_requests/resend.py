@@ -18,21 +18,24 @@ from requests.utils import rewind_body, super_len
 _BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0
 
 
-def rewind(request: requests.PreparedRequest) -> bool:
-    """Whether the body can be sent once more. If so, it is back at its first position."""
+def why_not_resendable(request: requests.PreparedRequest) -> str | None:
+    """Why the body can't be sent once more, as the end of a sentence. None: it can, and is back at its first position."""
     body: Any = request.body
     if body is None or isinstance(body, str | bytes | bytearray | memoryview):
-        return True
+        return None
+    kind = type(body).__name__
     try:
         rewind_body(request)
         # Some files ignore `seek`. A file whose size has changed would leave the server waiting for the rest, or would be
         # read as two requests.
         moved: bool = body.tell() == request._body_position  # noqa: SLF001 - requests keeps it nowhere else
         length = request.headers.get("Content-Length")
-        return moved and (length is None or int(length) == super_len(body))
+        if moved and (length is None or int(length) == super_len(body)):
+            return None
+        return f"its body ({kind}) has changed its size, or did not return to its start"
     except Exception:  # noqa: BLE001 - a generator, a pipe, a closed file; a file of the user's may raise anything
         # Sending it again would make an empty or a hanging request.
-        return False
+        return f"its body ({kind}) can be read only once"
 
 
 def read_body(response: requests.Response) -> None:

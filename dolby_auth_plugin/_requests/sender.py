@@ -27,6 +27,13 @@ _RETRYABLE = (
 )
 
 
+_OWN_SETTINGS = (
+    " The token request does not use your session, so session.proxies and session.verify do not apply to it: set HTTPS_PROXY,"
+    " NO_PROXY or REQUESTS_CA_BUNDLE in the environment, or give a session with session=."
+)
+_LENT_SETTINGS = " The token request uses the proxies and verify of the session that you gave with session=."
+
+
 class RequestsSender:
     """
     Sends token requests.
@@ -43,7 +50,7 @@ class RequestsSender:
     def __call__(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
         with silenced("requests", "urllib3"):
             if self._session is not None:
-                return _send(self._session, request, seconds)
+                return _send(self._session, request, seconds, _LENT_SETTINGS)
             return _send_with_new_session(request, seconds)
 
     def __reduce__(self) -> tuple[type[RequestsSender], tuple[None]]:
@@ -57,12 +64,12 @@ def _send_with_new_session(request: TokenRequest, seconds: float) -> TokenRespon
         session.trust_env = not request.is_plain
         session.mount("https://", TokenAdapter(cutoff))
         session.mount("http://", TokenAdapter(cutoff))
-        outcome = _send(session, request, seconds)
+        outcome = _send(session, request, seconds, _OWN_SETTINGS)
         # A connection that is shut down gives different errors in different parts of the answer.
-        return no_answer(TimeoutError(), retryable=True) if cutoff.passed else outcome
+        return no_answer(TimeoutError(), retryable=True, settings=_OWN_SETTINGS) if cutoff.passed else outcome
 
 
-def _send(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+def _send(session: requests.Session, request: TokenRequest, seconds: float, settings: str) -> TokenResponse | Failure:
     try:
         return _exchange(session, request, seconds)
     except requests.HTTPError as error:
@@ -74,7 +81,7 @@ def _send(session: requests.Session, request: TokenRequest, seconds: float) -> T
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         if not is_network_error(error, "requests", "urllib3"):
             raise
-        return no_answer(error, retryable=isinstance(error, _RETRYABLE))
+        return no_answer(error, retryable=isinstance(error, _RETRYABLE), settings=settings)
 
 
 def _exchange(session: requests.Session, request: TokenRequest, seconds: float) -> TokenResponse:

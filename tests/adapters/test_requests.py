@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import requests
 import requests_mock
-import responses
 import trustme
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -34,8 +33,6 @@ from ..internals import (
     rebuild,
     remembered_origins,
     send_with,
-    set_token,
-    source_of,
 )
 from ..servers import Received, Reply, Server, serving
 
@@ -492,60 +489,6 @@ class TestRequests(AuthContract):
             lent.hooks["response"].append(lambda response, **_: response.content and None)
 
             assert DolbyAuth(**sandbox.options, session=lent).token().value
-
-    # Test libraries
-
-    def test_requests_mock_sees_the_token_request(self) -> None:
-        with requests_mock.Mocker() as mock:
-            mock.post(TOKEN_URL, json={"access_token": "abc"})
-            mock.get(DOLBY, json={"jobs": []}, request_headers={"Authorization": "Bearer abc"})
-
-            assert requests.get(DOLBY, auth=DolbyAuth(**CLASSIC), timeout=5).status_code == 200
-
-        assert [request.method for request in mock.request_history] == ["POST", "GET"]
-
-    def test_responses_sees_the_token_request(self) -> None:
-        with responses.RequestsMock() as mock:
-            mock.post(TOKEN_URL, json={"access_token": "abc"})
-            mock.get(DOLBY, json={"jobs": []})
-
-            assert requests.get(DOLBY, auth=DolbyAuth(**CLASSIC), timeout=5).status_code == 200
-
-            assert mock.calls[1].request.headers["Authorization"] == "Bearer abc"
-
-    def test_a_401_is_retried_with_requests_mock(self) -> None:
-        with requests_mock.Mocker() as mock:
-            mock.post(TOKEN_URL, [{"json": {"access_token": "one"}}, {"json": {"access_token": "two"}}])
-            mock.get(DOLBY, status_code=401, request_headers={"Authorization": "Bearer one"})
-            mock.get(DOLBY, request_headers={"Authorization": "Bearer two"})
-            with requests.Session() as session:
-                adapter_of_mock = requests_mock.Adapter()
-                adapter_of_mock.register_uri("GET", DOLBY, [{"status_code": 401}, {"status_code": 200}])
-                session.auth = DolbyAuth(**CLASSIC)
-                token = session.auth.token()
-                mock.stop()
-                session.mount("https://", adapter_of_mock)
-                set_token(source_of(session.auth), None)
-                with lent_session(token_answer) as sender:
-                    session.auth = DolbyAuth(**CLASSIC, session=sender)
-                    response = session.get(DOLBY)
-
-        assert token.value == "one"
-        assert (response.status_code, [r.status_code for r in response.history]) == (200, [401])
-
-    def test_with_requests_mock_the_token_does_not_come_back_after_a_foreign_hop(self) -> None:
-        """Its requests are wrappers, which do not forward attributes that are set on them."""
-        mock = requests_mock.Adapter()
-        mock.register_uri("GET", DOLBY, status_code=302, headers={"Location": "https://evil.test/"})
-        mock.register_uri("GET", "https://evil.test/", status_code=302, headers={"Location": "https://api.dolby.com/b"})
-        back = mock.register_uri("GET", "https://api.dolby.com/b", status_code=401)
-        with lent_session(token_answer) as sender, requests.Session() as session:
-            session.mount("https://", mock)
-            session.auth = DolbyAuth(**CLASSIC, session=sender)
-
-            response = session.get(DOLBY)
-
-        assert (response.status_code, back.call_count) == (401, 1)
 
 
 def token_answer() -> tuple[int, bytes]:

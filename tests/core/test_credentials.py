@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import traceback
+from typing import Any
 
 import pytest
 
@@ -24,37 +26,41 @@ def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_arguments_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, DOLBYIO_APP_KEY="ek", DOLBYIO_APP_SECRET="es")
-
-    assert AppCredentials("k", "s") == choose("k", "s", None)
-
-
-def test_dolbyio_names_come_before_the_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, DOLBYIO_APP_KEY="k1", DOLBYIO_APP_SECRET="s1", APP_KEY="k2", APP_SECRET="s2")
-
-    assert AppCredentials("k1", "s1") == choose(None, None, None)
-
-
-def test_the_short_names_are_read_if_the_others_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, APP_KEY="k2", APP_SECRET="s2")
-
-    assert AppCredentials("k2", "s2") == choose(None, None, None)
+DOLBYIO_PAIR = {"DOLBYIO_APP_KEY": "k1", "DOLBYIO_APP_SECRET": "s1"}
+PAIR = {"APP_KEY": "k2", "APP_SECRET": "s2"}
+HALF = {"DOLBYIO_APP_SECRET": "s1"}
 
 
 @pytest.mark.parametrize(
-    "environment",
+    ("arguments", "environment", "expected"),
     [
-        {},
-        {"DOLBYIO_APP_KEY": "k1", "APP_SECRET": "s2"},
-        {"APP_KEY": "k2", "DOLBYIO_APP_SECRET": "s1"},
-        {"DOLBYIO_APP_KEY": "", "DOLBYIO_APP_SECRET": ""},
+        (("k", "s"), DOLBYIO_PAIR, ("k", "s")),
+        (("k", "s"), HALF, ("k", "s")),
+        ((None, None), DOLBYIO_PAIR | PAIR, ("k1", "s1")),
+        ((None, None), PAIR, ("k2", "s2")),
+        ((None, None), PAIR | {"DOLBYIO_APP_KEY": "", "DOLBYIO_APP_SECRET": ""}, ("k2", "s2")),
+        (("k", None), DOLBYIO_PAIR | PAIR, ("k", "s1")),
+        ((None, "s"), DOLBYIO_PAIR | PAIR, ("k1", "s")),
+        (("k", None), {"APP_SECRET": "s2"}, ("k", "s2")),
+        ((None, "s"), {"APP_KEY": "k2"}, ("k2", "s")),
     ],
 )
+def test_a_missing_argument_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str | None, str | None],
+    environment: dict[str, str],
+    expected: tuple[str, str],
+) -> None:
+    """The `DOLBYIO_*` names come first. Two arguments read nothing there."""
+    given(monkeypatch, **environment)
+
+    assert AppCredentials(*expected) == choose(*arguments, None)
+
+
+@pytest.mark.parametrize("environment", [{}, {"APP_KEY": "k2"}, {"DOLBYIO_APP_KEY": "", "DOLBYIO_APP_SECRET": ""}])
 def test_without_a_complete_pair_the_error_names_all_variables(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
-    """A key of one pair is never combined with the secret of another."""
     given(monkeypatch, **environment)
 
     complaint = choose(None, None, None)
@@ -63,29 +69,25 @@ def test_without_a_complete_pair_the_error_names_all_variables(
     assert all(name in str(complaint) for name in NAMES)
 
 
-def test_a_complete_pair_is_preferred_to_an_incomplete_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, DOLBYIO_APP_KEY="k1", APP_KEY="k2", APP_SECRET="s2")
-
-    assert AppCredentials("k2", "s2") == choose(None, None, None)
-
-
-def test_a_key_alone_takes_its_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, APP_SECRET="s2")
-
-    assert AppCredentials("k", "s2") == choose("k", None, None)
-
-
-def test_a_secret_alone_takes_its_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, DOLBYIO_APP_KEY="k1")
-
-    assert AppCredentials("k1", "s") == choose(None, "s", None)
-
-
-@pytest.mark.parametrize(("key", "secret"), [("k", None), (None, "s")])
-def test_one_argument_alone_is_a_value_error_if_the_environment_lacks_the_other(
-    key: str | None, secret: str | None
+@pytest.mark.parametrize("missing", ["DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET"])
+@pytest.mark.parametrize("arguments", [(None, None), ("k", None), (None, "s")])
+def test_half_a_dolbyio_pair_is_a_value_error_wherever_the_environment_is_read(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str | None, str | None], missing: str
 ) -> None:
-    assert isinstance(choose(key, secret, None), ValueError)
+    """The other names don't help: a key is never combined with the secret of another application."""
+    given(monkeypatch, **{**DOLBYIO_PAIR, **PAIR, missing: ""})
+
+    complaint = choose(*arguments, None)
+
+    assert isinstance(complaint, ValueError)
+    assert f"has no {missing}" in str(complaint)
+
+
+@pytest.mark.parametrize("arguments", [("k", None), (None, "s")])
+def test_one_argument_alone_is_a_value_error_if_the_environment_lacks_the_other(
+    arguments: tuple[str | None, str | None],
+) -> None:
+    assert isinstance(choose(*arguments, None), ValueError)
 
 
 def test_an_empty_argument_is_not_replaced_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +109,26 @@ def test_a_callable_together_with_a_key_or_secret_is_a_type_error(key: str | Non
     assert isinstance(choose(key, secret, lambda: AppCredentials("k", "s")), TypeError)
 
 
-def test_credentials_that_cannot_be_called_are_a_type_error() -> None:
-    assert isinstance(choose(None, None, AppCredentials("k", "s")), TypeError)  # type: ignore[arg-type] # the point
+def test_credentials_themselves_are_kept() -> None:
+    credentials = AppCredentials("k", "s")
+
+    assert credentials is choose(None, None, credentials)
+
+
+class AsyncVault:
+    async def __call__(self) -> AppCredentials:
+        raise AssertionError
+
+    async def method(self) -> AppCredentials:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    ["a text", ("k", "s"), AsyncVault(), AsyncVault().method, functools.partial(AsyncVault.method, AsyncVault())],
+)
+def test_what_gives_no_credentials_when_it_is_called_is_a_type_error(credentials: Any) -> None:
+    assert isinstance(choose(None, None, credentials), TypeError)
 
 
 @pytest.mark.parametrize("key", ["", "a:b", "a\n", "a\x00", "a\x7f", "a\ud800"])
@@ -144,8 +164,20 @@ def test_the_secret_may_contain_a_colon() -> None:
     assert AppCredentials("k", "a:b").app_secret == "a:b"
 
 
-def test_repr_shows_the_key_and_not_the_secret() -> None:
-    assert repr(AppCredentials("the-key", "canary")) == "AppCredentials(app_key='the-key')"
+@pytest.mark.parametrize("secret", ["canary\n", "canary\r\n"])
+def test_a_secret_from_a_file_that_ends_in_a_newline_is_explained(secret: str) -> None:
+    with pytest.raises(ValueError, match="the app secret ends in a newline"):
+        AppCredentials("k", secret)
+
+
+@pytest.mark.parametrize("pasted", ["k:canary", "k\ncanary\n", "k\tcanary"])
+def test_the_error_for_a_pasted_key_and_secret_shows_only_the_key(pasted: str) -> None:
+    with pytest.raises(ValueError, match="got 'k…'"):
+        AppCredentials(pasted, "s")
+
+
+def test_repr_shows_four_characters_of_the_key_and_not_the_secret() -> None:
+    assert repr(AppCredentials("the-key", "canary")) == "AppCredentials(app_key='the-…')"
 
 
 def test_credentials_can_be_pickled() -> None:

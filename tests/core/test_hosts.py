@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from dolby_auth_plugin import DOLBY_HOSTS
-from dolby_auth_plugin._core.hosts import HostPolicy, KnownOrigins, Origin, check_token_url, is_loopback, policy_for
+from dolby_auth_plugin._core.hosts import HostPolicy, Origin, check_token_url, is_loopback, policy_for
+from dolby_auth_plugin._core.origins import KnownOrigins
 
 from ..fakes import TOKEN_URL
 
@@ -354,7 +355,55 @@ def test_a_foreign_origin_is_logged_once_without_its_path(caplog: pytest.LogCapt
         subject.allowed_host(STORAGE, "/canary")
         subject.allowed_host(STORAGE, "/canary")
 
-    assert ["no token for https://storage.example: not one of allowed_hosts"] == caplog.messages
+    assert ["no token for https://storage.example:443: it is not one of allowed_hosts"] == caplog.messages
+
+
+NOT_LISTED = "it is not one of allowed_hosts."
+OTHER_PORT = "allowed_hosts names this host for another port."
+
+
+@pytest.mark.parametrize(
+    ("origin", "reason", "entry"),
+    [
+        (("https", "storage.example", None), NOT_LISTED, "'storage.example'"),
+        (("https", "storage.example", 8443), NOT_LISTED, "'storage.example:8443'"),
+        (("http", "localhost", None), NOT_LISTED, "'localhost:80'"),
+        (("https", "2001:db8::1", None), NOT_LISTED, "'[2001:db8::1]'"),
+        (("https", "api.dolby.com", 8443), OTHER_PORT, "'api.dolby.com:8443'"),
+        (("https", "us.comms.api.dolby.io", 8443), OTHER_PORT, "'us.comms.api.dolby.io:8443'"),
+        (("http", "api.dolby.com", None), "plain http never carries the token.", None),
+        (("ftp", "api.dolby.com", None), "its scheme is not https.", None),
+        (("https", "api.dolby.com.", None), "allowed_hosts can't name it.", None),
+        (("https", "bücher.example", None), "allowed_hosts can't name it.", None),
+        (("https", "api.dolby.io", None), "it is the token endpoint, which gets no token.", None),
+    ],
+)
+def test_a_401_without_a_token_is_explained(
+    origin: Origin, reason: str, entry: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    origins().explain(origin, "/v1/auth/token")
+
+    assert caplog.messages[0].endswith(f" {reason}" if entry is None else f"add {entry} to allowed_hosts.")
+    assert reason in caplog.messages[0]
+    if entry is not None:
+        port = origin[2] if origin[0] == "https" else 80
+        assert HostPolicy([entry.strip("'")], TOKEN_URL).allowed_host((origin[0], origin[1], port)) is not None
+
+
+def test_a_401_is_explained_once_for_each_of_64_origins(caplog: pytest.LogCaptureFixture) -> None:
+    subject = origins()
+
+    for number in [*range(100), *range(100)]:
+        subject.explain(("https", f"{number}.example", None), "/")
+
+    assert len(caplog.messages) == 64
+
+
+def test_a_request_to_the_token_endpoint_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):
+        assert origins().allowed_host(("https", "api.dolby.io", None), "/v1/auth/token") is None
+
+    assert ["no token for https://api.dolby.io:443: it is the token endpoint, which gets no token"] == caplog.messages
 
 
 def test_auth_objects_with_the_same_arguments_share_one_policy() -> None:

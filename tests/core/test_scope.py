@@ -43,6 +43,17 @@ def test_an_empty_list_of_scopes_is_a_value_error() -> None:
         normalise([])
 
 
+@pytest.mark.parametrize("asked", ["comms:nope", "comms:", "comms:monitor:*", "comms"])
+def test_the_hint_for_an_unknown_scope_never_names_a_wildcard(asked: str) -> None:
+    """It would widen what the token may do."""
+    assert "did you mean" in unknown([asked])[0]
+    assert "comms:*" not in unknown([asked])[0]
+
+
+def test_the_hint_for_a_misspelt_wildcard_names_the_wildcard() -> None:
+    assert "did you mean 'comms:*'" in unknown(["coms:*"])[0]
+
+
 @pytest.mark.parametrize("given", [[1], [None], [b"a"]])
 def test_a_scope_that_is_not_a_string_is_a_type_error(given: list[str]) -> None:
     with pytest.raises(TypeError, match="a scope must be a str"):

@@ -19,9 +19,17 @@ ROOT = PACKAGE.parent
 
 # Each layer may import only earlier layers. Adapters do not import each other.
 LAYERS = [
-    ["_core.version", "_core.errors", "_core.cutoff", "_core.silence", "_core.forks", "_core.refusals"],
+    [
+        "_core.version",
+        "_core.errors",
+        "_core.cutoff",
+        "_core.silence",
+        "_core.forks",
+        "_core.refusals",
+        "_requests.niquests",
+    ],
     ["_core.token", "_core.scope", "_core.credentials", "_core.hosts", "_core.failures"],
-    ["_core.redaction", "_core.state"],
+    ["_core.redaction", "_core.state", "_core.origins"],
     ["_core.endpoint"],
     ["_core.fetch"],
     ["_core.source"],

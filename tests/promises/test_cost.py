@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from dolby_auth_plugin._core.endpoint import TokenRequest, TokenResponse
-from dolby_auth_plugin._core.hosts import KnownOrigins
+from dolby_auth_plugin._core.origins import KnownOrigins
 
 from ..contract import CLASSIC, on_clock, server_context
 from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver

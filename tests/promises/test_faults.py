@@ -136,7 +136,7 @@ def no_answer(name: str, raw: bytes, reason: str | None = None, *, reset: bool =
         Reply(raw=raw, reset=reset),
         None,
         reason,
-        ("No answer from the token endpoint: ", "Check the network, and the proxy settings in the environment."),
+        ("No answer from the token endpoint: ", "Check the network, and the proxy settings."),
         retryable=True,
         pauses=PAUSES,
         drivers=EVERY,
@@ -177,7 +177,7 @@ FAULTS = [
     refusal(500, SERVER_FAULT, retryable=True),
     refusal(507, SERVER_FAULT, retryable=True),
     refusal(400, CHECK_SCOPE),
-    refusal(401, "app key 'an-app-key'", "dashboard"),
+    refusal(401, "app key 'an-a…'", "dashboard"),
     Fault("401 that echoes", echo, 401, "invalid_client", ("invalid_client: Not accepted", "dashboard"), drivers=EVERY),
     with_retry_after("in seconds", lambda _: "7", 7, "Check scope", status=400, retryable=False, pauses=(), memory=7),
     Fault(

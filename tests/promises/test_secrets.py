@@ -8,6 +8,7 @@ A library may show the caller's own request, which carries the token. Nobody may
 from __future__ import annotations
 
 import ast
+import asyncio
 import base64
 import contextlib
 import copy
@@ -600,7 +601,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "secret as bytes": {"app_secret": SECRET.encode()},
     "secret in a tuple": {"app_secret": (SECRET,)},
     "callable together with a key": {"credentials": lambda: CREDENTIALS},
-    "credentials without a callable": {"app_key": None, "app_secret": None, "credentials": CREDENTIALS},
+    "an async callable": {"app_key": None, "app_secret": None, "credentials": asyncio.sleep},
     "credentials in a tuple": {"app_key": None, "app_secret": None, "credentials": ("an-app-key", SECRET)},
     "malformed scope": {"scope": "a,b c\\"},
     "scope of another type": {"scope": [b"comms:*"]},
@@ -673,10 +674,14 @@ def test_the_error_for_a_request_of_another_library_shows_no_part_of_it(driver: 
 # `printable(x)` are always allowed.
 ALLOWED = {
     "credentials: what": "'app key' or 'app secret', the words",
-    "credentials: given": "an app key without what may be a secret in it",
+    "credentials: given": "the name of a type, or the first characters of an app key",
+    "missing": "the name of a variable",
+    "' and '.join(names)": "names of variables",
+    "names[0]": "the name of a variable",
+    "names[1]": "the name of a variable",
+    "other_names[0]": "the name of a variable",
+    "other_names[1]": "the name of a variable",
     "pairs": "names of variables",
-    "_names(0)": "names of variables",
-    "_names(1)": "names of variables",
     "mine": "the name of a library",
     "theirs": "the name of a library",
     "name": "the name of a library, or of an attribute",
@@ -697,6 +702,10 @@ ALLOWED = {
     "_shown(entry)": "without userinfo and query",
     "self._shown_url": "a token_url without its query",
     "why": "a sentence of ours",
+    "why_not": "a sentence of ours, with the name of a type",
+    "self.policy.why_not(origin)[0]": "a sentence of ours",
+    "_text_of(origin)": "scheme, host and port",
+    "settings": "a sentence of ours",
     "advice": "a sentence of ours",
     "message": "a sentence of ours, with text that `error_texts` allowed",
     "reason": "text that `error_texts` allowed",
@@ -716,6 +725,7 @@ ALLOWED = {
     "failures: what": "the name of what was called",
     "failures: place": "type, file and line",
     "_CHECK_CERTIFICATE": "a sentence of ours",
+    "check": "a sentence of ours",
     "_CHECK_NETWORK": "a sentence of ours",
     "verb": "one of two words",
     "names": "scopes that were asked for",

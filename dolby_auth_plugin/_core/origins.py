@@ -1,0 +1,97 @@
+"""
+The answers of a host policy for one auth object: remembered, and explained in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from .errors import printable
+from .hosts import DEFAULT_PORTS, MAX_HOST, HostPolicy, Origin
+
+logger = logging.getLogger("dolby_auth_plugin")
+
+_TOKEN_ENDPOINT = "it is the token endpoint, which gets no token"  # noqa: S105 - a reason, not a password
+
+
+class KnownOrigins:
+    """
+    The answers of a policy for one auth object, remembered per origin. A request to a known origin costs one look-up.
+
+    It also keeps the log short: an origin that gets no token is reported once, and a 401 from there is explained once. And a log
+    handler that sends requests of its own through the same auth object does not cause a record for each of its requests.
+    """
+
+    # Origins remembered. A limit, because a crawler may visit any number of them.
+    LIMIT = 64
+
+    __slots__ = ("_answers", "_explained", "policy")
+
+    def __init__(self, policy: HostPolicy) -> None:
+        self.policy = policy
+        # Per origin the `host:port`, or None; and whether the path of the request matters.
+        self._answers: dict[Origin, tuple[str | None, bool]] = {}
+        # The origins whose 401 was explained.
+        self._explained: frozenset[Origin] = frozenset()
+
+    def allowed_host(self, origin: Origin, target: str) -> str | None:
+        """
+        The `host:port` to which a request may carry the token, or None.
+
+        Args:
+            origin: As the HTTP library will dial it.
+            target: The text on the request line, or the whole URL.
+        """
+        answer = self._answers.get(origin)
+        host, path_matters = self._ask(origin) if answer is None else answer
+        if path_matters and self.policy.is_token_path(target):
+            self._log_no_token(origin, _TOKEN_ENDPOINT)
+            return None
+        return host
+
+    def path_matters(self, origin: Origin) -> bool:
+        """Whether two requests to *origin* can get different answers."""
+        return self.policy.has_token_endpoint(origin)
+
+    def _ask(self, origin: Origin) -> tuple[str | None, bool]:
+        host = self.policy.allowed_host(origin)
+        answer = (host, host is not None and self.policy.has_token_endpoint(origin))
+        if len(self._answers) >= self.LIMIT:
+            self._answers.clear()
+        if len(origin[1]) <= MAX_HOST:
+            # Remember first: the log handler may send a request.
+            self._answers[origin] = answer
+        if host is None:
+            self._log_no_token(origin, self.policy.why_not(origin)[0])
+        return answer
+
+    def _log_no_token(self, origin: Origin, why: str) -> None:
+        logger.debug("no token for %s: %s", _text_of(origin), why)
+
+    @property
+    def may_explain(self) -> bool:
+        """Whether `explain` would still log."""
+        return len(self._explained) < self.LIMIT
+
+    def explain(self, origin: Origin, target: str) -> None:
+        """Log, once per origin, why *origin* got no token for this request, which it answered with 401."""
+        if origin in self._explained or not self.may_explain or len(origin[1]) > MAX_HOST:
+            return
+        # Remember first: the log handler may send a request.
+        self._explained |= {origin}
+        if self.policy.has_token_endpoint(origin) and self.policy.is_token_path(target):
+            why, entry = _TOKEN_ENDPOINT, None
+        else:
+            why, entry = self.policy.why_not(origin)
+        advice = f" If it takes Dolby.io tokens, add {entry!r} to allowed_hosts." if entry else ""
+        logger.warning("401 from %s for a request without a token: %s.%s", _text_of(origin), why, advice)
+
+    def __reduce__(self) -> tuple[type[KnownOrigins], tuple[HostPolicy]]:
+        # The remembered origins are not part of the configuration.
+        return KnownOrigins, (self.policy,)
+
+
+def _text_of(origin: Origin) -> str:
+    scheme, host, port = origin
+    shown = f"[{host}]" if ":" in host else host
+    return printable(f"{scheme}://{shown}:{DEFAULT_PORTS.get(scheme, '') if port is None else port}")
