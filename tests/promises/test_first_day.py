@@ -180,8 +180,8 @@ def test_a_refused_file_that_has_changed_is_explained_in_the_log(
 def test_swapped_key_and_secret_do_not_show_the_secret(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
     """An endpoint may echo what it got as the app key."""
     caplog.set_level(logging.DEBUG)
-    secret = "canary-Secret.0123456789"
-    echo = '{"error":"Invalid_client","error_description":"Unknown client canary-Secret.0123456789"}'
+    secret = "canary-Secret.1"
+    echo = '{"error":"Invalid_client","error_description":"Unknown client canary-Secret.1"}'
     with serving() as endpoint:
         endpoint.answer = lambda _: Reply(401, body=echo.encode())
         auth = driver.adapter.DolbyAuth(secret, "the-key", token_url=f"{endpoint.url}/token")
