@@ -381,8 +381,10 @@ def test_ascii_characters_in_the_token_url_cannot_split_the_request(sender: Send
     [
         *(
             (f"https://{host}/token", "plain host name")
-            for host in ("*.dolby.io", ".dolby.io", "a..b", "a%2eb", "a|b", "[v1.x]", "[::1]x", f"{'a' * 64}.io")
+            for host in ("*.dolby.io", ".dolby.io", "a..b", "a%2eb", "a|b", "[v1.x]", f"{'a' * 64}.io")
         ),
+        # Some releases of Python reject this one themselves, before our own check.
+        ("https://[::1]x/token", " host "),
         ("https://api.dolby.io/".ljust(1 << 20, "a"), "at most 8,000 characters"),
     ],
     ids=lambda text: text[:40],
