@@ -142,9 +142,10 @@ def test_all_adapters_have_the_same_options(library: str) -> None:
 
 @pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
 def test_every_option_is_documented(library: str) -> None:
-    documentation = importlib.import_module(f"dolby_auth_plugin.{library}").DolbyAuth.__doc__
+    # Python 3.13 removes the indentation of docstrings, earlier releases keep it; `getdoc` always removes it.
+    documentation = inspect.getdoc(importlib.import_module(f"dolby_auth_plugin.{library}").DolbyAuth) or ""
 
-    assert [] == [name for name in constructor(library).parameters if f"        {name}: " not in documentation]
+    assert [] == [name for name in constructor(library).parameters if f"\n    {name}: " not in documentation]
 
 
 def test_every_test_that_contributing_names_exists() -> None:
