@@ -67,7 +67,7 @@ def order(session: nox.Session) -> None:
     """The suite in random order; `nox -s order -- --randomly-seed=SEED` repeats one."""
     session.install("-e", ".[test]", "pytest-randomly")
     # `-v` undoes our `-q`, which would leave out the line with the seed.
-    session.run("pytest", "-v", *session.posargs)
+    session.run("pytest", "-p", "randomly", "-v", *session.posargs)
 
 
 @nox.session

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
 
 import pytest
 import trustme
+
+# By default, hypothesis makes a folder of its own in the checkout.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parent.parent / ".try" / ".hypothesis"))
 
 # Make failed assertions in these modules as detailed as those in test modules.
 pytest.register_assert_rewrite("tests.contract", "tests.drivers", "tests.fakes", "tests.matrix")
