@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,17 @@ from pathlib import Path
 import nox
 
 nox.options.error_on_missing_interpreters = False
+
+SETUP = configparser.ConfigParser()
+SETUP.read(Path(__file__).with_name("setup.cfg"))
+# The tests run on each Python that the classifiers name, if it is installed.
+PYTHONS = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], re.MULTILINE)
+
+# pyenv runs only the versions that are chosen. Its folders on the PATH let nox find all of them.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+for version in PYTHONS:
+    for folder in PYENV.glob(f"versions/{version}.*/bin"):
+        os.environ["PATH"] += f"{os.pathsep}{folder}"
 
 # For each extra, a statement that must work if only this extra is installed.
 EXTRAS = {
@@ -39,13 +52,26 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
-@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+@nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on the checkout, with every supported Python that is installed."""
+    """Run the tests on the checkout, with every supported Python that is installed. The Python of nox measures coverage."""
     session.install("-e", ".[test]")
+    if session.python != f"{sys.version_info.major}.{sys.version_info.minor}":
+        session.run("pytest", *session.posargs)
+        return
     # The walk through all orders of events takes three times as long under coverage, and covers as much in fewer states.
     session.run("coverage", "run", "-m", "pytest", "-n", "0", "--explore-states", "20000", *session.posargs)
     session.run("coverage", "report")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest version of everything that setup.cfg asks for."""
+    extras = SETUP["options.extras_require"]
+    bounds = [line for name in (*EXTRAS, "test") for line in extras[name].splitlines() if ">=" in line]
+    # `name>=1,<2; marker` becomes `name==1; marker`.
+    session.install("-e", ".", *(re.sub(r">=([^,;]+)(,[^;]+)?", r"==\1", bound) for bound in bounds))
+    session.run("pytest", *session.posargs)
 
 
 @nox.session(default=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from ._core.auth import missing_library
+from ._core.auth import missing_library, unsupported_library
 from ._core.credentials import AppCredentials, CredentialsSource, choose
 from ._core.endpoint import DEFAULT_EXPIRES_IN
 from ._core.errors import TokenError as _TokenError
@@ -21,6 +21,10 @@ try:
     import httpx
 except ImportError:
     raise missing_library("httpx") from None
+
+if not httpx.__version__.startswith("0."):
+    # The pre-releases of 1.0 have neither `Auth` nor `AsyncClient`.
+    raise unsupported_library("httpx", httpx.__version__, "<1")
 
 __all__ = ["DolbyAuth", "TokenError"]
 

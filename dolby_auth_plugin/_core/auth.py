@@ -140,3 +140,12 @@ def wrong_library(given: object, mine: str) -> TypeError:
 def missing_library(name: str) -> ImportError:
     """The error when the HTTP library of an adapter is not installed."""
     return ImportError(f"dolby_auth_plugin.{name} needs {name}: pip install 'dolby-auth-plugin[{name}]'", name=name)
+
+
+def unsupported_library(name: str, found: str, needed: str) -> ImportError:
+    """The error when version *found* of the HTTP library has another API than *needed*, the versions that an adapter supports."""
+    return ImportError(
+        f"dolby_auth_plugin.{name} needs {name}{needed}, but {name} {found} is installed, which has another API:"
+        f" pip install '{name}{needed}'",
+        name=name,
+    )

@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,19 @@ def test_a_missing_http_library_names_its_extra(library: str, monkeypatch: pytes
         importlib.import_module(f"dolby_auth_plugin.{library}")
 
     assert caught.value.__cause__ is None
+
+
+def test_httpx_1_is_refused_with_the_version_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pre-releases have no `Auth`, no `AsyncClient` and no `RequestError`."""
+    stub = types.ModuleType("httpx")
+    stub.__dict__.update(__version__="1.0.dev6", Client=object, Request=object, Response=object)
+    monkeypatch.setitem(sys.modules, "httpx", stub)
+    monkeypatch.delitem(sys.modules, "dolby_auth_plugin.httpx", raising=False)
+
+    with pytest.raises(ImportError, match=r"needs httpx<1, but httpx 1\.0\.dev6 is .* pip install 'httpx<1'") as caught:
+        importlib.import_module("dolby_auth_plugin.httpx")
+
+    assert caught.value.name == "httpx"
 
 
 def constructor(library: str) -> inspect.Signature:

@@ -686,6 +686,8 @@ ALLOWED = {
     "theirs": "the name of a library",
     "name": "the name of a library, or of an attribute",
     "__name__": "a module",
+    "auth: found": "the version of a library",
+    "auth: needed": "the versions of a library",
     "self._library.__name__": "a module",
     "kind.__name__": "a class",
     "timeout": "a number",
@@ -832,4 +834,5 @@ def test_the_commands_explanation_of_a_failure_shows_no_secret(
 
     assert result.exit_code == 1
     assert "bad: " in result.output
-    assert [] == found(f"{result.output} {result.stderr} {caplog.text}")
+    # `output` includes stderr.
+    assert [] == found(f"{result.output} {caplog.text}")

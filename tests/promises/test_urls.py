@@ -206,6 +206,7 @@ def outcomes(callers: dict[str, Caller], url: str) -> str:
 
 # The three letters are for requests, httpx and httpx2: `T` with the token, `.` without, `x` if the library itself
 # rejects the URL. If the letters differ, the libraries connect to different hosts, or one library is stricter.
+# `?` is `.` or `x`: urllib3 rejects these hosts from 2.8 on.
 
 MAY = [
     ("https://api.dolby.com", "TTT"),
@@ -347,8 +348,8 @@ MAY_NOT = [
     ("https://api.dolby.com%5c.evil.test/", "..."),
     ("https://evil.test%2f.comms.api.dolby.io/", "..."),
     ("https://api.dolby.com%20/", "..."),
-    ("https://api.dolby.com%00.evil.test/", "x.."),
-    ("https://api.dolby.com%0a/", "x.."),
+    ("https://api.dolby.com%00.evil.test/", "?.."),
+    ("https://api.dolby.com%0a/", "?.."),
     ("https://api.dolby.com%/", "x.."),
     # Unusual IPv4 notations: the resolver would read most of them as 127.0.0.1
     ("http://127.1/", "..."),
@@ -380,19 +381,19 @@ MAY_NOT = [
     ("https:\\\\api.dolby.com/", "xxx"),
     ("https:/\\api.dolby.com/", "xxx"),
     # Tabs, newlines, spaces and other characters that some parsers remove
-    ("https://api.dolby.com\t/", "xxx"),
-    ("https://api.dolby.com\t.evil.test/", "xxx"),
-    ("https://api.\ndolby.com/", "xxx"),
-    ("https://api.dolby.com\r\n.evil.test/", "xxx"),
+    ("https://api.dolby.com\t/", "?xx"),
+    ("https://api.dolby.com\t.evil.test/", "?xx"),
+    ("https://api.\ndolby.com/", "?xx"),
+    ("https://api.dolby.com\r\n.evil.test/", "?xx"),
     ("https:/\t/api.dolby.com/", "xxx"),
     ("ht\ttps://api.dolby.com/", "xxx"),
     ("\x00https://api.dolby.com/", "xxx"),
-    ("https://api.dolby.com\x00.evil.test/", "xxx"),
-    ("https://api.dolby.com\x7f/", "xxx"),
+    ("https://api.dolby.com\x00.evil.test/", "?xx"),
+    ("https://api.dolby.com\x7f/", "?xx"),
     ("https://api.dolby.com\u00a0/", "xxx"),
     ("https://api.dolby.com\u2028.evil.test/", "xxx"),
-    ("https://api.dolby.com /", "x.."),
-    ("https:// api.dolby.com/", "x.."),
+    ("https://api.dolby.com /", "?.."),
+    ("https:// api.dolby.com/", "?.."),
     # Plain http
     ("http://api.dolby.com/", "..."),
     ("HTTP://api.dolby.com/", "..."),
@@ -452,7 +453,7 @@ def test_a_connection_to_an_allowed_host_carries_the_token(callers: dict[str, Ca
 
 @pytest.mark.parametrize(("url", "expected"), MAY_NOT)
 def test_a_connection_to_another_host_carries_no_token(callers: dict[str, Caller], url: str, expected: str) -> None:
-    assert expected == outcomes(callers, url)
+    assert outcomes(callers, url) in {expected.replace("?", "."), expected.replace("?", "x")}
 
 
 @pytest.mark.parametrize(("url", "expected"), TOKEN_ENDPOINT)
