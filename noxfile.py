@@ -36,6 +36,15 @@ EXTRAS = {
     "sandbox": "from dolby_auth_plugin.sandbox import Sandbox; Sandbox().start().stop()",
 }
 
+# The first must pass. In the second, each line with a comment must fail.
+PROGRAMS = ["tests/typing_api.py", "tests/typing_errors.py"]
+# Each checker has its own comments. A comment that suppresses nothing is an error, as in mypy.
+PYRIGHT = {
+    "typeCheckingMode": "strict",
+    "enableTypeIgnoreComments": False,
+    "reportUnnecessaryTypeIgnoreComment": True,
+}
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -47,9 +56,22 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types of the package, the tests and the benchmarks with mypy (strict)."""
+    """Check the types of the project with mypy, and a user's program against the wheel with mypy and pyright. All are strict."""
     session.install("-e", ".[dev]")
     session.run("mypy")
+    programs = [Path(name).read_text() for name in PROGRAMS]
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder, silent=True)
+        [wheel_file] = Path(folder).glob("*.whl")
+        session.install("--force-reinstall", "--no-deps", str(wheel_file))
+        # Leave the checkout. Otherwise its source and its settings would be used, and a missing `py.typed` would not show.
+        session.chdir(folder)
+        for name, program in zip(PROGRAMS, programs, strict=True):
+            Path(Path(name).name).write_text(program)
+        Path("pyrightconfig.json").write_text(json.dumps(PYRIGHT))
+        session.run("mypy", "--strict", "--config-file=", *(Path(name).name for name in PROGRAMS))
+        session.run("pyright")
+        session.run("pyright", "--ignoreexternal", "--verifytypes", "dolby_auth_plugin", silent=True)
 
 
 @nox.session(python=PYTHONS)

@@ -17,9 +17,6 @@ from ._core.scope import Scope
 from ._core.token import AccessToken
 from ._core.version import __version__
 
-if TYPE_CHECKING:
-    from .requests import DolbyAuth as DolbyAuth
-
 # Without DolbyAuth: a star import must work where requests is not installed.
 __all__ = [
     "DOLBY_HOSTS",
@@ -33,9 +30,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "DolbyAuth":
-        from .requests import DolbyAuth
+if TYPE_CHECKING:
+    # A type checker would take every name for one that `__getattr__` knows.
+    from .requests import DolbyAuth as DolbyAuth
+else:
 
-        return DolbyAuth
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "DolbyAuth":
+            from .requests import DolbyAuth
+
+            return DolbyAuth
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import NoReturn
 
-from ._core.auth import missing_library, unsupported_library
+from ._core.auth import missing_library, unsupported_library, wrong_library
 from ._core.credentials import AppCredentials, CredentialsSource, choose
 from ._core.endpoint import DEFAULT_EXPIRES_IN
 from ._core.errors import TokenError as _TokenError
@@ -106,3 +107,12 @@ class DolbyAuth(HttpxAuth, httpx.Auth):
             timeout=timeout,
             lent=client,
         )
+
+    def __call__(self, request: httpx.Request) -> NoReturn:
+        """
+        Never called by httpx, which uses the auth flows. Other libraries call any callable that is their auth.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise wrong_library(request, "httpx")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, ClassVar
 
-from .._core.auth import BaseAuth, wrong_library
+from .._core.auth import BaseAuth
 from .._core.errors import TokenError
 from .._core.hosts import Origin
 from .._core.source import logger
@@ -47,10 +47,6 @@ class HttpxAuth(BaseAuth):
             TokenError: If no token can be obtained.
         """
         return await self._aobtain(None, None)
-
-    def __call__(self, request: object) -> Any:
-        # The libraries accept any callable as auth, even the auth object of another library.
-        raise wrong_library(request, self._library.__name__)
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Authorize *request*, if it goes to an allowed host. Called by the client."""

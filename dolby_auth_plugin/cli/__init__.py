@@ -17,8 +17,8 @@ try:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn
     from rich.table import Table
-except ImportError as error:
-    _missing = (error.name or "click").partition(".")[0]
+except ImportError as _error:
+    _missing = (_error.name or "click").partition(".")[0]
     raise ImportError(f"the command dolby-auth needs {_missing}: pip install 'dolby-auth-plugin[cli]'") from None
 
 if TYPE_CHECKING:

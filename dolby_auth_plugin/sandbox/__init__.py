@@ -17,10 +17,10 @@ try:
     import jwt as _jwt  # noqa: F401 - checks that it is installed
     import starlette as _starlette  # noqa: F401 - as above
     import uvicorn as _uvicorn  # noqa: F401 - as above
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f"dolby_auth_plugin.sandbox needs {error.name}: pip install 'dolby-auth-plugin[sandbox]'"
-    ) from error
+        f"dolby_auth_plugin.sandbox needs {_error.name}: pip install 'dolby-auth-plugin[sandbox]'"
+    ) from _error
 
 from dolby_auth_plugin.sandbox._sandbox import Sandbox
 from dolby_auth_plugin.sandbox._state import TokenRequestRecord
