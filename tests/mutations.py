@@ -100,11 +100,7 @@ MUTATIONS = [
         ("if token is None or not token.is_good(now):", "if token is None:", "expired tokens are handed out"),
         ("else host not in self._refused_by", "else True", "a host gets the token that it refused"),
         ("return not self._refused_by if host is None", "return True if host is None", "no host named: any token"),
-        (
-            "if self.fetch is not None:\n            return self.fetch",
-            "if False:\n            return self.fetch",
-            "callers do not join a fetch that runs",
-        ),
+        ("            return self.fetch\n", "            pass\n", "callers do not join a fetch that runs"),
         ("(self._failed_credentials is None or not self._asks_credentials)", "True", "new credentials wait"),
         ("(self._failed_credentials is None or not self._asks_credentials)", "False", "a failure is not remembered"),
         ("if isinstance(joined.outcome, Failure):", "if False:", "waiters of a failed fetch fetch again"),
@@ -126,21 +122,13 @@ MUTATIONS = [
         ("min(self._failed_renewals, _PAUSE_DOUBLINGS)", "self._failed_renewals", "pauses grow for ever"),
         ("not self._is_charged:\n            # The", "False:\n            # The", "a mark stays without a replacement"),
         ("if failure is self._remembered(now):", "if False:", "a remembered failure prolongs itself"),
-        (
-            "min(max(FAILURE_MEMORY, failure.retry_after or 0), FAILURE_MEMORY_MAX)",
-            "FAILURE_MEMORY",
-            "Retry-After is ignored",
-        ),
+        ("max(FAILURE_MEMORY, failure.retry_after or 0)", "FAILURE_MEMORY", "Retry-After is ignored"),
         ("retry_after or 0), FAILURE_MEMORY_MAX)", "retry_after or 0), 1e9)", "Retry-After without a limit"),
         ("if fetch.is_renewal:\n            self.postpone_renewal(now, memory)", "", "no pause after a failed renewal"),
         ("        self._failure = self._failed_credentials = None\n", "", "invalidate keeps the failure"),
         ("token.fingerprint != fingerprint:", "False:", "a late 401 marks a newer token"),
         ("self._is_charged = self._allowance.spend(now.monotonic)", "self._is_charged = True", "no allowance"),
-        (
-            "if not self._is_charged:\n            self._is_charged",
-            "if True:\n            self._is_charged",
-            "a token is charged twice",
-        ),
+        ("not self._is_charged:\n            self.", "True:\n            self.", "a token is charged twice"),
         ("if not self._is_charged and self.fetch is None:", "if not self._is_charged:", "a running renewal is ignored"),
         ("_refused_by |= {host}\n        self._update_ready()", "_refused_by |= {host}", "ready ignores refusals"),
         ("        self._refused_by |= {host}\n", "", "a refusal leaves no mark"),
@@ -159,11 +147,7 @@ MUTATIONS = [
         ("        return holds or starts_or_runs\n", "        return holds\n", "a callable waits for its own fetch"),
         ("return holds or starts_or_runs", "return starts_or_runs", "a handler inside the lock waits"),
         ("self._give_up(begun or self._state.fetch)", "pass", "an interrupted start strands the others"),
-        (
-            "        if not fetch.is_renewal:\n            self._run(fetch, in_caller=True)\n            return\n",
-            "",
-            "no threads, no token",
-        ),
+        ("self._run(fetch, in_caller=True)\n            return", "pass", "no threads, no token"),
         ("if fetch.ended:\n                return\n            fetch.runner", "fetch.runner", "a given-up fetch asks"),
         ("self._state.postpone_renewal(Instant.now(self._fetcher.clock))", "pass", "no thread: no pause"),
         (
@@ -173,7 +157,12 @@ MUTATIONS = [
             _SECRETS,
         ),
         ("        _wake(fetch)\n        if too_late:\n", "        if too_late:\n", "the end of a fetch wakes nobody"),
-        ("elif fetch.is_renewal and fetch.outcome is not None:", "elif False:", "no warning for a failed renewal"),
+        (
+            "elif fetch.is_renewal and fetch.outcome is not None:",
+            "elif False:",
+            "no warning for a failed renewal",
+            _REQUESTS,
+        ),
         (
             "        self._lock = threading.RLock()\n        self._state.forget_fetch()\n",
             "        self._state.forget_fetch()\n",
@@ -181,11 +170,7 @@ MUTATIONS = [
         ),
         ("RLock()\n        self._state.forget_fetch()", "RLock()", "a child waits for the fetch of its parent"),
         ('name="dolby-auth-token", daemon=True', 'name="dolby-auth-token", daemon=False', "exit waits for a fetch"),
-        (
-            "monotonic() < renew_monotonic and wall() < renew_wall",
-            "monotonic() < renew_monotonic",
-            "a token is ready after its end by the wall clock",
-        ),
+        ("and wall() < renew_wall", "", "a token is ready after its end by the wall clock"),
         ("monotonic() < renew_monotonic and wall()", "wall()", "a token is ready after its end by the monotonic clock"),
     ),
     *_mutations(
@@ -318,12 +303,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_core/forks.py",
-        (
-            "before=unforkable.acquire,",
-            "before=lambda: unforkable.acquire(blocking=False),",
-            "a fork does not wait",
-            _PROCESS,
-        ),
+        ("unforkable.acquire,", "lambda: unforkable.acquire(blocking=False),", "a fork does not wait", _PROCESS),
         ("weakref.WeakSet[Resettable] = weakref.WeakSet()", "set[Resettable] = set()", "auth objects are never freed"),
     ),
     *_mutations(
@@ -381,7 +361,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "requests.py",
-        ("        del app_secret\n", "", "the frame of the constructor shows the secret"),
+        ("        del app_secret\n", "", "the frame of the constructor shows the secret", _SECRETS),
         ("any(name is self._header_name for", "any(name == self._header_name for", "another's header counts as ours"),
         ("if not self._is_ours(request) or not", "if not", "a header of the user is replaced"),
         (
@@ -395,7 +375,7 @@ MUTATIONS = [
         ('and "@" not in prefix ', "", "a password is remembered"),
         ("and not self._origins.path_matters(origin):", ":", "the path of the token endpoint is remembered"),
         ("            hooks.insert(0, self._hook)\n", "            hooks.append(self._hook)\n", "hooks see the 401"),
-        ("            self._remove_hook(request)\n", "", "the token comes back after a foreign host"),
+        ("            self._remove_hook(request)\n", "", "the token comes back after a foreign host", _REDIRECTS),
         (
             'request.hooks = {**request.hooks, "response": others}',
             'request.hooks["response"] = others',
@@ -454,19 +434,16 @@ MUTATIONS = [
             "redirects before the 401 are lost from history",
             _BODIES,
         ),
-        (
-            "            self._note_raised_refusal(closing.__context__, token)\n",
-            "",
-            "a 401 for which a hook raises is not noted, sync",
-        ),
+        ("closing.__context__", "None", "a 401 for which a hook raises is not noted, sync"),
         ("self._note_raised_refusal(sys.exception(), token)", "", "a 401 for which a hook raises is not noted, async"),
         ('url.raw_host.decode("ascii")', "url.host", "another host than the one that is dialled"),
-        ("and not self._origins.path_matters(origin):", ":", "the token endpoint gets the token"),
+        ("and not self._origins.path_matters(origin):", ":", "the token endpoint gets the token", _URLS),
         ("None if connect is None or read is None else connect + read", "None", "timeouts of a request are ignored"),
         (
             "            if not all(self._allowed_host(hop.request) for hop in response.history):\n",
             "            if False:\n",
             "the token comes back after a foreign host",
+            _REDIRECTS,
         ),
         ("elif not _carries(request, token) or not self", "elif not self", "a header of the user is replaced"),
         ("stream=request.stream, extensions", "stream=None, extensions", "the request in history has no body"),
@@ -489,7 +466,7 @@ MUTATIONS = [
             "params=type(client.params)(urlsplit(request.url).query) if client.params else None,",
             "",
             "parameters of a lent client replace those of the URL",
-            _HTTPX,
+            _INJECTION,
         ),
         ("        auth=None,\n", "", "the auth of a lent client replaces the Basic credentials"),
         (
@@ -498,7 +475,7 @@ MUTATIONS = [
             "a dump of the frame shows the answer",
             _SECRETS,
         ),
-        ("return create()", "return create(verify=False)", "certificates are not verified"),
+        ("return create()", "return create(verify=False)", "certificates are not verified", _FAULTS),
     ),
     *_mutations(
         "_httpx/waiting.py",

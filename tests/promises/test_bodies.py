@@ -168,6 +168,8 @@ MULTIPART = [("file", CONTENT)]
 
 IN_MEMORY = [
     Body("bytes", content(lambda: bytes(range(256))), bytes(range(256))),
+    Body("text", content(lambda: "täxt"), "täxt".encode()),
+    Body("json", lambda _: {"json": [1]}, b"[1]"),
     Body("form", lambda _: {"data": {"a": "1", "b": ["2", "ü"]}}, b"a=1&b=2&b=%C3%BC"),
     Body("nothing", lambda _: {}, b""),
     Body("1 MiB", content(lambda: MEBIBYTE), MEBIBYTE),
@@ -505,8 +507,12 @@ def grow(file: Any) -> None:
     file.flush()
 
 
-@matrix("change", ([REQUESTS, HTTPX, TRIO], [("shrink", shrink), ("grow", grow)]))
-def test_a_file_whose_size_has_changed_is_not_sent_again(change: Callable[[Any], None], scene: Scene) -> None:
+def close(file: Any) -> None:
+    file.close()
+
+
+@matrix("change", ([REQUESTS, HTTPX, TRIO], [("shrink", shrink), ("grow", grow), ("close", close)]))
+def test_a_file_that_has_changed_is_not_sent_again(change: Callable[[Any], None], scene: Scene) -> None:
     """With the old `Content-Length`, the server would wait for the rest, or read the surplus as another request."""
     file = disk_file(scene.stack)
 
