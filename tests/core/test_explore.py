@@ -39,34 +39,22 @@ BREAKS = {
         "at most one fetch runs",
     ),
     "no pause follows a failed renewal": Break(
-        "is_paused = now.monotonic < self._next_renewal or ",
-        "is_paused = ",
-        "no renewal begins during a pause",
+        "is_paused = now.monotonic < self._next_renewal or ", "is_paused = ", "no renewal begins during a pause"
     ),
     "a renewal begins right after another fetch has failed": Break(
-        " or self._remembered(now) is not None",
-        "",
-        "no renewal begins during a pause",
+        " or self._remembered(now) is not None", "", "no renewal begins during a pause"
     ),
     "no pause follows a renewal that left the token": Break(
-        "elif fetch.is_renewal:",
-        "elif False:",
-        "no renewal begins during a pause",
+        "elif fetch.is_renewal:", "elif False:", "no renewal begins during a pause"
     ),
     "no renewal begins": Break(
-        "                self._begin(now, is_renewal=True)",
-        "                pass",
-        "a token in renewal is renewed",
+        "                self._begin(now, is_renewal=True)", "                pass", "a token in renewal is renewed"
     ),
     "an expired token is handed out": Break(
-        "if token is None or not token.is_good(now):",
-        "if token is None:",
-        "no caller gets an expired token",
+        "if token is None or not token.is_good(now):", "if token is None:", "no caller gets an expired token"
     ),
     "a host gets the token that it refused": Break(
-        "else host not in self._refused_by",
-        "else True",
-        "no caller gets a token that its host refused",
+        "else host not in self._refused_by", "else True", "no caller gets a token that its host refused"
     ),
     "refusals cost nothing": Break(
         "self._is_charged = self._allowance.spend(now.monotonic)",
@@ -94,9 +82,7 @@ BREAKS = {
         "a new token is kept unless its fetch was discarded, and no other token is",
     ),
     "the token of an overdue fetch is kept": Break(
-        "        if fetch.ended:\n            return\n",
-        "",
-        "the token of an overdue fetch is dropped",
+        "        if fetch.ended:\n            return\n", "", "the token of an overdue fetch is dropped"
     ),
     "an overdue fetch ends without waking its callers": Break(
         "        return fetch\n\n    def postpone_renewal",
@@ -119,9 +105,7 @@ BREAKS = {
         "credentials that have just failed are not sent again, others are",
     ),
     "callers that waited ask anew after a failure": Break(
-        "if isinstance(joined.outcome, Failure):",
-        "if False:",
-        "a caller gets the failure of the fetch that it joined",
+        "if isinstance(joined.outcome, Failure):", "if False:", "a caller gets the failure of the fetch that it joined"
     ),
     "callers that waited ask anew after `invalidate`": Break(
         "return joined.outcome if joined.is_discarded and joined.outcome.is_good(now) else None",

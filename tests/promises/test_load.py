@@ -164,17 +164,6 @@ def test_threads_and_two_event_loops_wait_for_the_same_fetch(
     assert sandbox.token_requests == 1
 
 
-def test_a_thousand_calls_with_a_wrong_secret_cost_one_token_request(sandbox: Sandbox) -> None:
-    driver = RequestsDriver("requests")
-    auth = on_clock(driver.adapter.DolbyAuth(**{**sandbox.options, "app_secret": "wrong"}), FakeClock())
-
-    with driver.open(auth) as client:
-        seen = [one for _ in range(20) for one in client.crowd(50, "GET", f"{sandbox.url}/media/jobs")]
-
-    assert {driver.adapter.TokenError: 1000} == Counter(map(type, seen))
-    assert (sandbox.token_requests, sandbox.api_calls) == (1, 0)
-
-
 # Renewals
 
 
