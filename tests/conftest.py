@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+
+from .servers import Server, serving
+
+if TYPE_CHECKING:
+    from dolby_auth_plugin.sandbox import Sandbox
 
 # Make failed assertions in these modules as detailed as those in test modules.
 pytest.register_assert_rewrite("tests.contract", "tests.drivers", "tests.fakes", "tests.matrix")
@@ -31,3 +38,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def authority() -> trustme.CA:
     """A certificate authority that is trusted only if a test says so."""
     return trustme.CA()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    # Most tests of the core don't need it, and importing it takes longer than they do.
+    from dolby_auth_plugin.sandbox import Sandbox
+
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def api() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    with serving() as server:
+        yield server

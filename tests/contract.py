@@ -63,21 +63,6 @@ def rendered(error: BaseException) -> str:
 class AuthContract:
     driver: ClassVar[Driver]
 
-    @pytest.fixture
-    def sandbox(self) -> Iterator[Sandbox]:
-        with Sandbox() as sandbox:
-            yield sandbox
-
-    @pytest.fixture
-    def api(self) -> Iterator[Server]:
-        with serving() as server:
-            yield server
-
-    @pytest.fixture
-    def other(self) -> Iterator[Server]:
-        with serving() as server:
-            yield server
-
     def auth(self, sandbox: Sandbox, *allowed: Server, **options: Any) -> Any:
         """An auth object for *sandbox* that also allows the servers *allowed*."""
         hosts = (*sandbox.allowed_hosts, *(server.host for server in allowed))

@@ -179,63 +179,39 @@ def test_granted_scopes_are_read_and_missing_ones_are_none(given: Any, scope: fr
 # Answers that are not tokens
 
 
+NO_OBJECTS: list[str | bytes] = [
+    *("", " ", "\0", "true", "null", "NaN", "1e400", '"abc"', "[]", '[{"access_token":"abc"}]', "<html>Sign in</html>"),
+    *('{"access_token":"abc"', '{"access_token":"abc"}{}', '{"access_token":"abc"}<!-- -->', "{'access_token':'abc'}"),
+    *("access_token=abc&token_type=Bearer", '{"access_token":"abc","expires_in":' + "9" * 5000 + "}"),
+    *(
+        b'{"access_token":"\xff"}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"access_token":"abc"}',
+        '{"access_token":"abc"}'.encode("utf-16"),
+    ),
+    *("[" * 200_000, '{"access_token":"abc","more":' + "[" * 200_000),
+]
+# The value of `access_token` in JSON.
+BAD_TOKENS = [
+    *('"a b"', '"a\\n"', '"a\\r\\nX: y"', '"ä"', '"=abc"', '"a=c"', '"="', '" "', '" abc"', '"abc=\\n"'),
+    *('"abc\\u2028"', '"a\\u0000c"', '"a\\ud800"', '"Bearer abc"'),
+]
+BAD_TYPES = ['"mac"', "5", '""', '"Bearer "', '["Bearer"]', "false"]
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("", "not a JSON object"),
-        ("<html>Sign in</html>", "not a JSON object"),
-        ("[]", "not a JSON object"),
-        ('"abc"', "not a JSON object"),
-        ("null", "not a JSON object"),
-        (b'{"access_token":"\xff"}', "not a JSON object"),
-        (" ", "not a JSON object"),
-        ("\0", "not a JSON object"),
-        ("true", "not a JSON object"),
-        ("NaN", "not a JSON object"),
-        ("1e400", "not a JSON object"),
-        ('[{"access_token":"abc"}]', "not a JSON object"),
-        ('{"access_token":"abc"', "not a JSON object"),
-        ('{"access_token":"abc"}{}', "not a JSON object"),
-        ('{"access_token":"abc"}<!-- -->', "not a JSON object"),
-        ("access_token=abc&token_type=Bearer", "not a JSON object"),
-        ("{'access_token':'abc'}", "not a JSON object"),
-        (b'\xef\xbb\xbf\xef\xbb\xbf{"access_token":"abc"}', "not a JSON object"),
-        ('{"access_token":"abc"}'.encode("utf-16"), "not a JSON object"),
-        ('{"access_token":"abc","expires_in":' + "9" * 5000 + "}", "not a JSON object"),
-        ("[" * 200_000, "not a JSON object"),
-        ('{"access_token":"abc","more":' + "[" * 200_000, "not a JSON object"),
-        ("{}", "no access_token"),
-        ('{"access_token":null}', "no access_token"),
-        ('{"access_token":""}', "no access_token"),
-        ('{"access_token":5}', "no access_token"),
-        ('{"access_token":true}', "no access_token"),
-        ('{"access_token":["abc"]}', "no access_token"),
-        ('{"Access_Token":"abc"}', "no access_token"),
-        ('{"access_token":"a b"}', "RFC 6750"),
-        ('{"access_token":"a\\n"}', "RFC 6750"),
-        ('{"access_token":"a\\r\\nX: y"}', "RFC 6750"),
-        ('{"access_token":"ä"}', "RFC 6750"),
-        ('{"access_token":"=abc"}', "RFC 6750"),
-        ('{"access_token":"a=c"}', "RFC 6750"),
-        ('{"access_token":"="}', "RFC 6750"),
-        ('{"access_token":" "}', "RFC 6750"),
-        ('{"access_token":" abc"}', "RFC 6750"),
-        ('{"access_token":"abc=\\n"}', "RFC 6750"),
-        ('{"access_token":"abc\\u2028"}', "RFC 6750"),
-        ('{"access_token":"a\\u0000c"}', "RFC 6750"),
-        ('{"access_token":"a\\ud800"}', "RFC 6750"),
-        ('{"access_token":"Bearer abc"}', "RFC 6750"),
-        ('{"access_token":"abc","token_type":"mac"}', "token_type"),
-        ('{"access_token":"abc","token_type":5}', "token_type"),
-        ('{"access_token":"abc","token_type":""}', "token_type"),
-        ('{"access_token":"abc","token_type":"Bearer "}', "token_type"),
-        ('{"access_token":"abc","token_type":["Bearer"]}', "token_type"),
-        ('{"access_token":"abc","token_type":false}', "token_type"),
+        *((body, "not a JSON object") for body in NO_OBJECTS),
+        *(("{}", "no access_token"), ('{"Access_Token":"abc"}', "no access_token")),
+        *((f'{{"access_token":{value}}}', "no access_token") for value in ("null", '""', "5", "true", '["abc"]')),
+        *((f'{{"access_token":{value}}}', "RFC 6750") for value in BAD_TOKENS),
+        *((f'{{"access_token":"abc","token_type":{kind}}}', "token_type") for kind in BAD_TYPES),
         ('{"access_token":"abc","error":"invalid_client"}', "reports an error (invalid_client)"),
         ('{"access_token":"abc","error":"bad","error_description":"No."}', "reports an error (bad: No.)"),
-        ('{"access_token":"abc","error":""}', "reports an error."),
-        ('{"access_token":"abc","error":{"code":5}}', "reports an error."),
-        ('{"access_token":"abc","error":false}', "reports an error."),
+        *(
+            (f'{{"access_token":"abc","error":{error}}}', "reports an error.")
+            for error in ('""', '{"code":5}', "false")
+        ),
         (b" " * (MAX_BODY + 1), "longer than"),
         (b'{"access_token":"abc"}'.ljust(MAX_BODY + 1), "longer than"),
     ],

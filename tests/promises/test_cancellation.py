@@ -45,7 +45,7 @@ from dolby_auth_plugin._core.source import TokenSource, Wait
 from ..contract import CLASSIC
 from ..fakes import FakeClock, ScriptedSender, make_source, wait_for_fetches
 from ..internals import give_source, holds_lock, is_fetching, library_of, rebuild, refuse, source_of, waiting
-from ..servers import Received, Reply, Server, serving
+from ..servers import Received, Reply, Server
 
 HOST = "api.dolby.com:443"
 ADAPTERS: dict[str, Any] = {"httpx": httpx_adapter, "httpx2": httpx2_adapter}
@@ -70,12 +70,6 @@ def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     wait_for_fetches()
     gc.collect()
     assert [] == [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"]
-
-
-@pytest.fixture
-def api() -> Iterator[Server]:
-    with serving() as server:
-        yield server
 
 
 class OneAtATime(ScriptedSender):

@@ -33,9 +33,10 @@ from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import on_clock
-from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
+from ..drivers import Driver
 from ..fakes import FakeClock, ScriptedSender, answer, eventually, in_threads, make_source, wait_for_fetches
 from ..internals import begin_fetch, lock_of, refuse, set_sandbox_clock, source_of
+from ..matrix import ASYNC, HTTPX, REQUESTS, SYNC, each
 from ..servers import Received, Reply, serving
 
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
@@ -56,21 +57,7 @@ needs_posix_signals = pytest.mark.skipif(
     not hasattr(signal, "pthread_kill"), reason="no way to send a signal to one thread on this system"
 )
 
-DRIVERS: list[Driver] = [
-    RequestsDriver("requests"),
-    HttpxDriver("httpx"),
-    AsyncHttpxDriver("httpx", "asyncio"),
-    AsyncHttpxDriver("httpx2", "trio"),
-]
-every_driver = pytest.mark.parametrize(
-    "driver", DRIVERS, ids=lambda driver: f"{driver.name}-{getattr(driver, 'backend', 'sync')}"
-)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
+every_driver = each([REQUESTS, HTTPX, *ASYNC])
 
 
 class Child:
@@ -468,12 +455,12 @@ def a_failure_remembered(auth: Any, sandbox: Sandbox) -> None:
         auth.token()
 
 
-@pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
+@each(SYNC)
 @pytest.mark.parametrize("state", [a_token_held, a_fetch_in_flight, a_failure_remembered])
 def test_duplicates_obtain_their_own_token_in_any_state_of_the_original(
-    library: str, state: Callable[[Any, Sandbox], None], sandbox: Sandbox
+    driver: Driver, state: Callable[[Any, Sandbox], None], sandbox: Sandbox
 ) -> None:
-    auth = {driver.name: driver for driver in DRIVERS}[library].adapter.DolbyAuth(**sandbox.options)
+    auth = driver.adapter.DolbyAuth(**sandbox.options)
     state(auth, sandbox)
 
     duplicates = [make(auth) for make in (copy.copy, copy.deepcopy, pickled)]

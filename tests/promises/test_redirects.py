@@ -23,18 +23,11 @@ import trustme
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import CLASSIC, server_context
-from ..drivers import AsyncHttpxDriver, Client, Driver, HttpxDriver, RequestsDriver
+from ..drivers import AsyncHttpxDriver, Client, Driver
+from ..matrix import ALL, FAMILY, REQUESTS, SYNC, label
 from ..servers import Proxy, Received, Reply, proxying, serving
 
-REQUESTS = RequestsDriver("requests")
-FAMILY: list[Driver] = [
-    HttpxDriver("httpx"),
-    AsyncHttpxDriver("httpx", "asyncio"),
-    AsyncHttpxDriver("httpx", "trio"),
-    HttpxDriver("httpx2"),
-    AsyncHttpxDriver("httpx2", "asyncio"),
-]
-SYNC = {"requests": REQUESTS, "httpx": FAMILY[0], "httpx2": FAMILY[3]}
+SENDERS = {driver.name: driver for driver in SYNC}
 
 # Allowed by default: Media, Communications, one of its regions, and the host of the token endpoint.
 MEDIA, COMMS, REGION = "https://api.dolby.com", "https://comms.api.dolby.io", "https://au.comms.api.dolby.io"
@@ -249,7 +242,7 @@ def rigs(world: World) -> Iterator[Callable[[Driver], Rig]]:
         def rig(driver: Driver) -> Rig:
             if driver not in made:
                 client = stack.enter_context(driver.open(None, **driver.through(world.proxy.url, world.bundle)))
-                sync = SYNC[driver.name]
+                sync = SENDERS[driver.name]
                 lent: Any = stack.enter_context(sync.open(None, **sync.through(world.proxy.url, world.bundle)))
                 how = {"session": lent.session} if driver is REQUESTS else {"client": lent.client}
                 made[driver] = Rig(driver, world, client, how)
@@ -258,21 +251,17 @@ def rigs(world: World) -> Iterator[Callable[[Driver], Rig]]:
         yield rig
 
 
-def name_of(driver: Driver) -> str:
-    return f"{driver.name}-{getattr(driver, 'backend', 'sync')}"
-
-
-@pytest.fixture(params=[REQUESTS, *FAMILY], ids=name_of)
+@pytest.fixture(params=ALL, ids=label)
 def rig(rigs: Callable[[Driver], Rig], request: pytest.FixtureRequest) -> Rig:
     return rigs(request.param)
 
 
-@pytest.fixture(params=SYNC)
+@pytest.fixture(params=SYNC, ids=label)
 def sync_rig(rigs: Callable[[Driver], Rig], request: pytest.FixtureRequest) -> Rig:
-    return rigs(SYNC[request.param])
+    return rigs(request.param)
 
 
-@pytest.fixture(params=FAMILY, ids=name_of)
+@pytest.fixture(params=FAMILY, ids=label)
 def family_rig(rigs: Callable[[Driver], Rig], request: pytest.FixtureRequest) -> Rig:
     return rigs(request.param)
 
@@ -456,7 +445,7 @@ def test_a_request_to_a_presigned_url_stays_unchanged_even_on_a_similar_host(rig
     assert (0, set()) == (rig.world.token_requests, rig.world.carriers)
 
 
-@pytest.fixture(params=[REQUESTS, *FAMILY], ids=name_of)
+@pytest.fixture(params=ALL, ids=label)
 def media(request: pytest.FixtureRequest) -> Iterator[tuple[Sandbox, Client]]:
     """A sandbox and a client with an auth object for it."""
     driver = request.param

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -114,12 +114,6 @@ def start_token_request(sandbox: Sandbox) -> socket.socket:
     connection.sendall(b"POST /v1/auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
     eventually(lambda: sandbox.token_requests > already)
     return connection
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
