@@ -134,6 +134,13 @@ MUTATIONS = [
         ("        self._refused_by |= {host}\n", "", "a refusal leaves no mark"),
         ("self.fetch.is_discarded = True", "pass", "invalidate keeps the token of a running fetch"),
         ("or self._refused_by or self._unreported:", "or self._refused_by:", "a scope warning reaches nobody"),
+        ("elif fetch.is_renewal:", "elif False:", "no pause after a renewal that left the token"),
+        ("                self._begin(now, is_renewal=True)", "                pass", "no renewals"),
+        ("not self._is_charged:\n            # The", "True:\n            # The", "a failed fetch drops the marks"),
+        ("return fetch\n\n    def postpone", "return None\n\n    def postpone", "an overdue fetch wakes nobody"),
+        ("if now.monotonic < self._failure_until else", "if False else", "no failure is remembered"),
+        ("credentials == self._failed_credentials:", "False:", "credentials that failed are sent again"),
+        ("self._update_ready()\n        if self", "if self", "an invalidated token stays ready"),
     ),
     *_mutations(
         "_core/source.py",
