@@ -153,6 +153,30 @@ class FamilyContract(AuthContract):
 
     # Refused bodies
 
+    def test_an_endless_refusal_that_goes_on_after_its_close_is_not_read_to_its_end(self, sandbox: Sandbox) -> None:
+        library = self.driver.library
+
+        class Endless(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc, name-defined] # known at run time
+            served = 0
+
+            def __iter__(self) -> Endless:
+                return self
+
+            __aiter__ = __iter__
+
+            def __next__(self) -> bytes:
+                self.served += 1
+                return b"x" * (1 << 14)
+
+            async def __anext__(self) -> bytes:
+                return next(self)
+
+        body = Endless()
+        answers = [library.Response(401, stream=body), library.Response(200)]
+
+        assert self.on_mock(self.auth(sandbox), f"{sandbox.url}/x", lambda _: answers.pop(0)).status_code == 200
+        assert body.served < 20
+
     def test_a_refused_body_is_read_for_five_seconds(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each piece takes one second, so the sixth is the last."""
         library, clock = self.driver.library, FakeClock()

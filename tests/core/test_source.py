@@ -73,6 +73,13 @@ def test_the_life_of_a_token_starts_before_the_token_request() -> None:
     assert token.expires_at.timestamp() == clock.time() + 500
 
 
+def test_the_token_is_the_last_step() -> None:
+    subject = make_source(ScriptedSender())
+    token = subject.token()
+
+    assert [token] == list(subject.steps(None, None))
+
+
 # One fetch at a time
 
 
