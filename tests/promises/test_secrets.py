@@ -431,7 +431,8 @@ def test_a_dump_of_all_threads_during_an_answer_shows_no_secret(caller: Caller) 
         return sum("_exchange: " in dump for dump in dumps) > 50
 
     prompt = HEAD + b"Content-Length: 9999\r\n\r\n" + TOKEN
-    caller.scene.endpoint.answer = lambda _: Reply(raw=b" " * 9999, prompt=prompt, drip=0.001)
+    # The pieces come slowly, so that many dumps see the one with the token.
+    caller.scene.endpoint.answer = lambda _: Reply(raw=b" " * 9999, prompt=prompt, drip=0.1)
     waiting = waits_for_a_token(caller.scene.auth)
     with tempfile.TemporaryFile("w+") as file:
         eventually(is_dumped)
