@@ -326,6 +326,15 @@ def test_the_caller_gets_the_response_of_a_foreign_host_unchanged(rig: Rig) -> N
     assert "Authorization" not in seen.response.request.headers
 
 
+def test_history_shows_the_token_that_the_next_hop_did_not_get(rig: Rig) -> None:
+    rig.carry()
+    rig.world.replies = {f"{MEDIA}/0": redirect(302, f"{STORAGE}/1")}
+
+    [first] = rig.client.get(f"{MEDIA}/0").response.history
+
+    assert is_ours(first.request.headers["Authorization"])
+
+
 def test_the_next_call_carries_the_token_again(rig: Rig) -> None:
     """A redirect to a foreign host affects only its own call."""
     rig.carry()
