@@ -136,12 +136,8 @@ class DolbyAuth(BaseAuth, AuthBase):
         if token is None:
             host = self._allowed_host(url)
             if host is None:
-                if (
-                    self._origins.may_explain
-                    and self._explaining_hook not in hooks
-                    and "Authorization" not in r.headers
-                ):
-                    hooks.append(self._explaining_hook)
+                if self._origins.may_explain and "Authorization" not in r.headers:
+                    hooks.append(self._hooks.answered_without_token)
                 return r
             token = self._source.ready() or self._obtain(host, r)
         r.headers[self._header_name] = token.authorization
@@ -158,8 +154,8 @@ class DolbyAuth(BaseAuth, AuthBase):
 
     def _mark(self) -> None:
         """Give this object its own hook, and its own copy of the header's name, see `_is_ours`."""
-        self._hook = _Hook(self._answered).answered
-        self._explaining_hook = _Hook(self._explained).answered
+        self._hooks = _Hooks(self._answered)
+        self._hook = self._hooks.answered
         self._header_name = "".join(("Author", "ization"))
 
     def _is_ours(self, request: requests.PreparedRequest) -> bool:
@@ -190,11 +186,20 @@ class DolbyAuth(BaseAuth, AuthBase):
         try:
             return self._source.token(host, in_caller=in_caller)
         except _TokenError as error:
-            error.request = without_secrets(request or requests.Request("POST", self._token_url).prepare())
+            error.request = without_secrets(
+                request or requests.Request("POST", self._source.fetcher.endpoint.shown_url).prepare()
+            )
             raise
 
-    def _answered(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response:
-        """The response that the caller gets for *response*, a redirect or an error. Called by the hook."""
+    def _answered(self, response: requests.Response, kwargs: dict[str, Any] | None) -> requests.Response:
+        """
+        The response that the caller gets for *response*, a redirect or an error. Called by the hooks.
+
+        *kwargs* are those of `HTTPAdapter.send`; None for a request that went to an unlisted host.
+        """
+        if kwargs is None:
+            self._explain(response)
+            return response
         # After a redirect, this is not the request that was authorized.
         request = response.request
         if type(request) is not PreparedRequest:
@@ -223,14 +228,13 @@ class DolbyAuth(BaseAuth, AuthBase):
                 response.request = request.copy()
                 del request.headers["Authorization"]
 
-    def _explained(self, response: requests.Response, _: dict[str, Any]) -> requests.Response:
-        """Explain a 401 to a request that got no token. Called by the hook. The hops of a redirect need no explanation."""
+    def _explain(self, response: requests.Response) -> None:
+        """Explain a 401 to the first request of a call, which got no token. The hops of a redirect need no explanation."""
         request = response.request
-        self._remove_hook(request, self._explaining_hook)
+        self._remove_hook(request, self._hooks.answered_without_token)
         origin = _origin(request.url or "")
         if response.status_code == 401 and origin is not None and "Authorization" not in request.headers:
             self._origins.explain(origin, request.url or "")
-        return response
 
     def _remove_hook(self, request: requests.PreparedRequest, mine: Any) -> None:
         """Leave a chain of redirects. One that has reached a foreign host must not get the token back on a later hop."""
@@ -299,16 +303,16 @@ def _origin(url: str) -> Origin | None:
         return None
 
 
-class _Hook:
+class _Hooks:
     """
-    The response hook of an auth object.
+    The response hooks of an auth object.
 
-    Its pickle leaves out the auth object: a pickled response must not carry the app secret into caches and job queues.
+    Their pickle leaves out the auth object: a pickled response must not carry the app secret into caches and job queues.
     """
 
     __slots__ = ("_act",)
 
-    def __init__(self, act: Callable[[requests.Response, dict[str, Any]], requests.Response] | None) -> None:
+    def __init__(self, act: Callable[[requests.Response, dict[str, Any] | None], requests.Response] | None) -> None:
         self._act = act
 
     def answered(
@@ -329,5 +333,8 @@ class _Hook:
         kwargs = {"stream": stream, "timeout": timeout, "verify": verify, "cert": cert, "proxies": proxies, **others}
         return self._act(response, kwargs)
 
-    def __reduce__(self) -> tuple[type[_Hook], tuple[None]]:
-        return _Hook, (None,)
+    def answered_without_token(self, response: requests.Response, **_: Any) -> requests.Response:
+        return response if response.status_code < 300 or self._act is None else self._act(response, None)
+
+    def __reduce__(self) -> tuple[type[_Hooks], tuple[None]]:
+        return _Hooks, (None,)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+
+from .servers import Server, serving
+
+if TYPE_CHECKING:
+    from dolby_auth_plugin.sandbox import Sandbox
 
 # By default, hypothesis makes a folder of its own in the checkout.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parent.parent / ".try" / ".hypothesis"))
@@ -36,3 +43,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def authority() -> trustme.CA:
     """A certificate authority that is trusted only if a test says so."""
     return trustme.CA()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    # Most tests of the core don't need it, and importing it takes longer than they do.
+    from dolby_auth_plugin.sandbox import Sandbox
+
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def api() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    with serving() as server:
+        yield server

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -201,12 +200,6 @@ def thread_frames() -> dict[int, Any]:
     import sys
 
     return sys._current_frames()
-
-
-def starter_is_here(source: TokenSource) -> bool:
-    """Whether the calling thread is to start, or runs, the fetch of *source*."""
-    fetch = source._state.fetch
-    return fetch is not None and fetch.runner == threading.get_ident()
 
 
 def run_fork_hook() -> None:

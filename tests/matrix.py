@@ -85,13 +85,16 @@ class Scene:
             self.send()
         return caught.value
 
-    def lend(self) -> dict[str, Any]:
-        """The constructor's argument that lends a real session or client, which follows redirects."""
+    def lend(self, *, verify: bool = False) -> dict[str, Any]:
+        """
+        The constructor's argument that lends a real session or client, which follows redirects.
+
+        A client of httpx verifies certificates only if *verify* is true: its TLS context takes longer to make than most tests.
+        """
         library = self.driver.library
         if self.driver.name == "requests":
             return {"session": self.stack.enter_context(library.Session())}
-        # A TLS context that verifies takes longer to make than most tests.
-        return {"client": self.stack.enter_context(library.Client(verify=False, follow_redirects=True))}
+        return {"client": self.stack.enter_context(library.Client(verify=verify, follow_redirects=True))}
 
     def hurry(self, seconds_a_try: float) -> None:
         """Allow each try *seconds_a_try*, instead of the 10 s of the source."""

@@ -150,14 +150,16 @@ class Server:
                 if self.ended.wait(drip):
                     return
 
-    def refuse_old_tokens(self) -> None:
-        """Answer 401 to the first token that arrives, and 200 to all others."""
+    def refuse_old_tokens(
+        self, refusal: Reply | None = None, then: Callable[[Received], Reply] = lambda _: Reply()
+    ) -> None:
+        """Answer with *refusal*, or a 401, to the first token that arrives. Answer with *then*, or 200, to all others."""
         first: list[str | None] = []
 
         def answer(received: Received) -> Reply:
             if not first:
                 first.append(received.token)
-            return Reply(401, body=b"refused") if received.token in first else Reply()
+            return (refusal or Reply(401, body=b"refused")) if received.token in first else then(received)
 
         self.answer = answer
 

@@ -43,7 +43,6 @@ class BaseAuth:
 
     _source: TokenSource
     _origins: KnownOrigins
-    _token_url: str
 
     def _set_up(
         self,
@@ -72,8 +71,6 @@ class BaseAuth:
         endpoint = TokenEndpoint(_token_url_or_default(token_url), scope, expires_in, library)
         self._origins = KnownOrigins(policy_for(_hosts_or_default(allowed_hosts), endpoint.url))
         self._source = TokenSource(Fetcher(endpoint, credentials, self._sender(lent), timeout), self._error)
-        # Errors and `vars` show it. Its query may hold a gateway's key.
-        self._token_url = endpoint.url.partition("?")[0]
         for sentence in unknown(endpoint.scope):
             warnings.warn(sentence, ScopeWarning, stacklevel=3)
 
@@ -97,7 +94,7 @@ class BaseAuth:
         hosts = ", ".join(entries[:_SHOWN_HOSTS]) + (
             f" and {len(entries) - _SHOWN_HOSTS} more" if entries[_SHOWN_HOSTS:] else ""
         )
-        return f"{name}, app_key={key!r}, scope={scope!r}, token_url={self._token_url!r}, allowed_hosts={hosts!r}>"
+        return f"{name}, app_key={key!r}, scope={scope!r}, token_url={fetcher.endpoint.shown_url!r}, allowed_hosts={hosts!r}>"
 
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))

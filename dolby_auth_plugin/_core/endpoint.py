@@ -104,8 +104,8 @@ class TokenEndpoint:
         self.user_agent = f"dolby-auth-plugin/{__version__} {library}"
 
     @property
-    def _shown_url(self) -> str:
-        # The query may hold a gateway's key.
+    def shown_url(self) -> str:
+        """The URL without its query, which may hold a gateway's key."""
         return self.url.partition("?")[0]
 
     def request(self, credentials: AppCredentials) -> TokenRequest:
@@ -174,7 +174,7 @@ class TokenEndpoint:
     def _no_token(self, response: TokenResponse, why: str) -> Failure:
         return Failure(
             f"The token endpoint's answer (HTTP {response.status_code}) is not a token: {why}."
-            f" Check token_url ({self._shown_url}), and whether a proxy or gateway answers in its place.",
+            f" Check token_url ({self.shown_url}), and whether a proxy or gateway answers in its place.",
             reason="not a token",
             status_code=response.status_code,
         )
@@ -201,11 +201,9 @@ class TokenEndpoint:
                 " Compare both with the application's API keys in the Dolby.io dashboard."
             )
         if status in (404, 405):
-            return f"There is no token endpoint at {self._shown_url} {details}. Check the path of token_url."
+            return f"There is no token endpoint at {self.shown_url} {details}. Check the path of token_url."
         if 300 <= status < 400:
-            return (
-                f"The token endpoint redirects {details}, which is not followed. Check token_url ({self._shown_url})."
-            )
+            return f"The token endpoint redirects {details}, which is not followed. Check token_url ({self.shown_url})."
         if status == 429:
             wait = "later" if retry_after is None else f"in {retry_after:.0f} s"
             return f"The token endpoint gets too many requests {details}. Try again {wait}."
@@ -213,7 +211,7 @@ class TokenEndpoint:
             return f"The token endpoint fails {details}. The fault is on the server's side: try again later."
         return (
             f"The token endpoint refused the request {details}."
-            f" Check scope, expires_in and token_url ({self._shown_url})."
+            f" Check scope, expires_in and token_url ({self.shown_url})."
         )
 
 

@@ -136,7 +136,7 @@ class HttpxAuth(BaseAuth):
     def _without_secrets(self, request: Any) -> Any:
         """A copy for an error to carry: without credentials and body."""
         if request is None:
-            return self._library.Request("POST", self._token_url)
+            return self._library.Request("POST", self._source.fetcher.endpoint.shown_url)
         headers = request.headers.copy()
         headers.pop("Authorization", None)
         return self._library.Request(request.method, request.url, headers=headers)

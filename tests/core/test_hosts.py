@@ -15,27 +15,16 @@ from dolby_auth_plugin._core.origins import KnownOrigins
 
 from ..fakes import TOKEN_URL
 
-LOCAL = ["localhost", "127.0.0.1", "127.9.9.9:81", "[::1]"]
-
 
 def allowed(url: str, hosts: list[str] | tuple[str, ...] = DOLBY_HOSTS, token_url: str = TOKEN_URL) -> bool:
     parts = urlsplit(url)
     return HostPolicy(hosts, token_url).allowed_host((parts.scheme, parts.hostname or "", parts.port)) is not None
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://api.dolby.com",
-        "https://API.Dolby.COM",
-        "https://api.dolby.com:443",
-        "https://api.dolby.io",
-        "https://comms.api.dolby.io",
-        "https://eu.comms.api.dolby.io",
-        "https://a.b.comms.api.dolby.io",
-        "wss://comms.api.dolby.io",
-    ],
-)
+# `promises/test_urls.py` tests many more, with the libraries.
+
+
+@pytest.mark.parametrize("url", ["https://API.dolby.COM", "https://a.b.comms.api.dolby.io", "wss://comms.api.dolby.io"])
 def test_the_hosts_of_dolby_may_have_the_token(url: str) -> None:
     assert allowed(url)
 
@@ -43,73 +32,26 @@ def test_the_hosts_of_dolby_may_have_the_token(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "http://api.dolby.com",
-        "ws://api.dolby.com",
-        "http://api.dolby.com:443",
-        "ftp://api.dolby.com",
-        "https://api.dolby.com:8443",
-        "https://api.dolby.com:80",
-        "https://api.dolby.com.",
-        "https://dolby.com",
-        "https://www.api.dolby.com",
-        "https://xapi.dolby.com",
-        "https://api.dolby.com.evil.test",
-        "https://api-dolby.com",
-        "https://evil.test",
-        "https://comms.api.dolby.io.",
-        "https://.comms.api.dolby.io",
-        "https://a..comms.api.dolby.io",
-        "https://a%2f.comms.api.dolby.io",
-        "https://a b.comms.api.dolby.io",
-        "https://xcomms.api.dolby.io",
-        "https://eu.comms.api.dolby.io.evil.test",
-        "https://api.millicast.com",
-        "https://session.voxeet.com",
-        "https://media-api-proxfyprug.s3-accelerate.amazonaws.com",
-        "https://localhost",
-        "http://127.0.0.1",
-        "https://[::1]",
+        *("https://session.voxeet.com", "https://media-api-proxfyprug.s3-accelerate.amazonaws.com"),
+        *("https://a%2f.comms.api.dolby.io", "https://a b.comms.api.dolby.io"),
+        *("https://eu.comms.api.dolby.io.evil.test", "ftp://api.dolby.com"),
+        *("https://localhost", "http://127.0.0.1", "https://[::1]"),
     ],
 )
 def test_other_origins_may_not_have_the_token(url: str) -> None:
     assert not allowed(url)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://localhost",
-        "http://localhost:8000",
-        "https://LOCALHOST:8000",
-        "http://127.0.0.1:1",
-        "http://127.9.9.9:81",
-        "https://127.9.9.9:81",
-        "http://[::1]:5",
-        "http://[0:0:0:0:0:0:0:1]",
-        "ws://localhost:8000",
-    ],
-)
+LOCAL = ["localhost", "127.0.0.1", "127.9.9.9:81", "[::1]"]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.9.9.9:81", "https://127.9.9.9:81", "http://[::1]:5"])
 def test_a_listed_loopback_host_may_have_the_token_on_any_port_and_over_http(url: str) -> None:
     assert allowed(url, LOCAL)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.9.9.9",
-        "http://127.9.9.9:82",
-        "http://127.0.0.2",
-        "http://127.1",
-        "http://0x7f.0.0.1",
-        "http://2130706433",
-        "http://[::1%25eth0]",
-        "http://[::ffff:127.0.0.1]",
-        "http://localhost.",
-        "http://sub.localhost",
-        "http://0.0.0.0",
-    ],
-)
-def test_other_spellings_of_loopback_may_not_have_the_token(url: str) -> None:
+@pytest.mark.parametrize("url", ["http://127.9.9.9", "http://127.9.9.9:82", "http://sub.localhost", "http://0.0.0.0"])
+def test_other_loopback_hosts_may_not_have_the_token(url: str) -> None:
     assert not allowed(url, LOCAL)
 
 
@@ -141,35 +83,20 @@ def test_an_ipv6_address_is_compared_as_an_address() -> None:
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
-        ("", "give a name"),
-        ("*", "whole labels"),
-        ("*.", "give a name"),
-        ("*.*.example.com", "whole labels"),
-        ("api.*.com", "whole labels"),
-        ("a*.example.com", "whole labels"),
-        ("https://api.dolby.com", "without scheme"),
-        ("api.dolby.com/", "without scheme"),
+        *((entry, "whole labels") for entry in ("*", "*.*.example.com", "api.*.com", "a*.example.com")),
+        *(
+            (entry, "give a name")
+            for entry in ("", "*.", "api.dolby.com.", ".api.dolby.com", "api..com", "api dolby.com")
+        ),
+        *((entry, "without scheme") for entry in ("https://api.dolby.com", "api.dolby.com/")),
         ("user@api.dolby.com", "without userinfo"),
-        ("api.dolby.com.", "give a name"),
-        (".api.dolby.com", "give a name"),
-        ("api..com", "give a name"),
-        ("api dolby.com", "give a name"),
-        ("api.dolby.com:", "port"),
-        ("api.dolby.com:0", "port"),
-        ("api.dolby.com:65536", "port"),
-        ("api.dolby.com:99999999", "port"),
-        ("api.dolby.com:https", "port"),
-        ("bücher.example", "xn--"),
-        ("ａpi.dolby.com", "xn--"),
-        ("::1", "brackets"),
-        ("[::1", "brackets"),
+        *((f"api.dolby.com:{port}", "port") for port in ("", "0", "65536", "99999999", "https")),
+        *((entry, "xn--") for entry in ("bücher.example", "ａpi.dolby.com")),
+        *((entry, "brackets") for entry in ("::1", "[::1", "[::1]x")),
         ("[localhost]", "brackets are for an IPv6 address"),
         ("[fe80::1%eth0]", "scope id"),
         ("[::1]:", "port"),
-        ("[::1]x", "brackets"),
-        ("127.1", "four decimal numbers"),
-        ("1.2.3.256", "four decimal numbers"),
-        ("*.0.0.1", "four decimal numbers"),
+        *((entry, "four decimal numbers") for entry in ("127.1", "1.2.3.256", "*.0.0.1")),
     ],
 )
 def test_a_bad_entry_is_a_value_error_that_says_what_is_accepted(entry: str, why: str) -> None:
@@ -210,34 +137,6 @@ def test_a_host_longer_than_any_valid_name_may_not_have_the_token() -> None:
 
 
 # The token endpoint
-
-
-def is_token_endpoint(scheme: str, host: str, port: int | None, path: str) -> bool:
-    policy = HostPolicy(DOLBY_HOSTS, TOKEN_URL)
-    return policy.has_token_endpoint((scheme, host, port)) and policy.is_token_path(path)
-
-
-@pytest.mark.parametrize(
-    "path", ["/v1/auth/token", "/v1/auth/token/", "/v1/auth/%74oken", "/v1//auth/token", "/v1%2Fauth/token"]
-)
-def test_the_token_endpoint_is_recognized_in_any_spelling(path: str) -> None:
-    assert is_token_endpoint("https", "api.dolby.io", None, path)
-    assert is_token_endpoint("https", "API.dolby.io", 443, path)
-
-
-@pytest.mark.parametrize(
-    ("scheme", "host", "port", "path"),
-    [
-        ("https", "api.dolby.io", None, "/v1/auth/tokens"),
-        ("https", "api.dolby.io", None, "/"),
-        ("https", "api.dolby.io", 8443, "/v1/auth/token"),
-        ("https", "api.dolby.com", None, "/v1/auth/token"),
-        ("http", "api.dolby.io", None, "/v1/auth/token"),
-        ("ftp", "api.dolby.io", None, "/v1/auth/token"),
-    ],
-)
-def test_other_urls_are_not_the_token_endpoint(scheme: str, host: str, port: int | None, path: str) -> None:
-    assert not is_token_endpoint(scheme, host, port, path)
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ from dolby_auth_plugin._core.endpoint import TokenRequest, TokenResponse
 from dolby_auth_plugin._core.origins import KnownOrigins
 
 from ..contract import CLASSIC, on_clock, server_context
-from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
+from ..drivers import AsyncHttpxDriver, Driver
 from ..fakes import FakeClock, wait_for_fetches
 from ..internals import authority, forget_tls_contexts, present_token, refuse, send_with, source_of
+from ..matrix import REQUESTS, SYNC, each
 from ..servers import Received, Reply, serving
 
-DRIVERS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx"), HttpxDriver("httpx2")]
 OWN_HOSTS = {"allowed_hosts": ["a.example.com", "*.b.example.com"]}
 
 # coverage allocates memory in the measured frames.
@@ -37,11 +37,10 @@ measured = pytest.mark.skipif(coverage.Coverage.current() is not None, reason="c
 every_configuration = pytest.mark.parametrize(
     ("driver", "options"),
     [
-        *(pytest.param(driver, {}, id=driver.name) for driver in DRIVERS),
-        pytest.param(DRIVERS[0], OWN_HOSTS, id="requests, own hosts"),
+        *(pytest.param(driver, {}, id=driver.name) for driver in SYNC),
+        pytest.param(REQUESTS, OWN_HOSTS, id="requests, own hosts"),
     ],
 )
-every_driver = pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.name)
 
 
 class Answering:
@@ -94,7 +93,7 @@ def test_a_thousand_auth_objects_are_less_than_2_kib_each(driver: Driver, option
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files can be counted on Linux only")
-@every_driver
+@each(SYNC)
 def test_no_thread_and_no_socket_stays_open_between_fetches(driver: Driver) -> None:
     with serving() as server:
         server.answer = lambda _: Reply(body=b'{"access_token":"abc"}', headers={"Connection": "close"})
@@ -145,7 +144,7 @@ def test_after_many_fetches_and_a_call_an_auth_object_is_less_than_3_kib(
 @measured
 def test_an_hour_of_renewals_and_refusals_uses_no_more_memory() -> None:
     """Tokens live 4 s. There are many hosts, and each one refuses its first request."""
-    driver = DRIVERS[0]
+    driver = REQUESTS
     clock, sender = FakeClock(), Answering(life=4)
     auth = on_clock(driver.adapter.DolbyAuth(**CLASSIC, allowed_hosts=["*.example.com"]), clock)
     send_with(auth, sender)

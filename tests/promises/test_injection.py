@@ -12,10 +12,8 @@ import base64
 import enum
 import json
 import logging
-import os
 import pickle
 import re
-import ssl
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +21,6 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
-import trustme
 
 from dolby_auth_plugin import AccessToken, AppCredentials, ScopeWarning, TokenError, __version__
 from dolby_auth_plugin._core.endpoint import MAX_BODY, TokenEndpoint
@@ -35,10 +32,8 @@ from dolby_auth_plugin._core.scope import Scope, missing, normalise
 from ..contract import CLASSIC, on_clock
 from ..drivers import Driver
 from ..fakes import EPOCH, KEY, SECRET, TOKEN_URL, FakeClock, ScriptedSender, answer, make_source, wait_for_fetches
-from ..internals import fetcher_of, source_of
 from ..matrix import SYNC, each
-from ..servers import Reply, Server, Wire, serving, wired
-from .test_faults import CERTIFICATES, bad_certificate
+from ..servers import Server, Wire, serving, wired
 
 # Characters that are dangerous in a line, in a header, in a terminal or for a reader.
 DANGEROUS = {
@@ -272,17 +267,6 @@ def test_a_key_or_secret_that_cannot_be_sent_is_rejected_in_one_line_without_the
 
     assert 2 * len(texts) == len(messages)
     assert [] == [name for name, message in messages.items() if "canary" in message or unprintable(message)]
-
-
-def test_credentials_that_are_not_utf_8_are_rejected_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the fetch would raise a `UnicodeEncodeError` later, in another thread."""
-    monkeypatch.setenv("DOLBYIO_APP_KEY", "k")
-    monkeypatch.setenv("DOLBYIO_APP_SECRET", os.fsdecode(b"canary\xe9"))
-
-    with pytest.raises(ValueError, match="lone surrogates") as caught:
-        OWN[0].driver.adapter.DolbyAuth()
-
-    assert "canary" not in str(caught.value)
 
 
 class Changing(AppCredentials):
@@ -724,22 +708,6 @@ def test_odd_bytes_in_a_response_head_lead_to_one_error_and_forge_no_line(
     assert [] == forged(lines)
 
 
-@pytest.mark.parametrize("place", ["reason", "name"])
-@each_own
-def test_the_library_logs_nothing_about_such_a_response(
-    sender: Sender, place: str, wire: Wire, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its log would show the URL with the key of a gateway, and the odd bytes unchanged."""
-    with caplog.at_level(logging.DEBUG):
-        for odd in (b"\0", b"\x85", b" "):
-            wire.answers[:] = [framed(place, odd)] * 4
-            with pytest.raises(sender.driver.adapter.TokenError):
-                sender.auth(f"{wire.url}/token?key=canary").token()
-
-    wait_for_fetches()
-    assert {"dolby_auth_plugin"} >= {record.name for record in caplog.records}
-
-
 # The Basic credentials
 
 
@@ -868,78 +836,3 @@ def test_a_lent_clients_header_with_a_line_end_is_final_and_never_sent(sender: S
     assert (None, False) == (caught.value.status_code, caught.value.retryable)
     assert is_readable(caught.value, str(caught.value))
     assert not [raw for raw in wire.log if b"Injected" in raw]
-
-
-# Proxies
-
-
-@pytest.fixture
-def proxied(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment names *wire* as the proxy for everything, with a password."""
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.setenv(name, f"http://proxy-user:proxy-canary@{wire.host}")
-        monkeypatch.setenv(name.upper(), f"http://proxy-user:proxy-canary@{wire.host}")
-
-
-@pytest.mark.usefixtures("proxied")
-@pytest.mark.parametrize("status", [302, 407])
-@each_own
-def test_a_proxy_receives_only_the_host_and_its_own_password(
-    sender: Sender, status: int, wire: Wire, other: Server
-) -> None:
-    """A redirect of the proxy is not followed."""
-    refusal = f"HTTP/1.1 {status} No\r\nLocation: {other.url}\r\nProxy-Authenticate: Basic\r\nConnection: close\r\n\r\n"
-    wire.answers[:] = [refusal.encode()] * 4
-
-    with pytest.raises(TokenError) as caught:
-        sender.auth("https://api.dolby.invalid/token?key=canary").token()
-
-    assert {b"CONNECT api.dolby.invalid:443"} == {raw.partition(b" HTTP/1.")[0] for raw in wire.log}
-    own = base64.b64encode(b"proxy-user:proxy-canary")
-    for raw in wire.log:
-        _, *headers = raw.removesuffix(b"\r\n\r\n").split(b"\r\n")
-        assert {header for header in headers if b"uthoriz" in header} == {b"Proxy-Authorization: Basic " + own}
-        assert b"canary" not in raw
-    assert "canary" not in str(caught.value)
-    assert [] == other.log
-
-
-@pytest.mark.usefixtures("proxied")
-@each_own
-def test_a_token_request_to_loopback_bypasses_proxies(sender: Sender, wire: Wire, other: Server) -> None:
-    """It is in plain text, so a proxy on another machine could read the secret."""
-    other.answer = lambda _: Reply(body=b'{"access_token":"good"}')
-
-    for scheme in ("http", "HTTP"):
-        sender.auth(f"{scheme}://{other.host}/token").token()
-
-    assert ([], 2) == (wire.log, len(other.log))
-
-
-# Certificates with a lent client. test_faults.py covers the library's own client.
-
-
-@pytest.mark.parametrize(("kind", "words"), CERTIFICATES.items(), ids=CERTIFICATES)
-@each_lent
-def test_a_bad_certificate_is_final_for_a_lent_client_too(
-    sender: Sender, kind: str, words: str, authority: trustme.CA, tmp_path: Path
-) -> None:
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(bundle))
-    with serving(bad_certificate(kind, authority)) as endpoint, trusting(sender, bundle) as client:
-        auth = sender.auth(f"{endpoint.url}/token", client)
-
-        with pytest.raises(TokenError, match="certificate not accepted") as caught:
-            auth.token()
-
-    assert (None, False) == (caught.value.status_code, caught.value.retryable)
-    assert words in caught.value.reason
-    assert ([], []) == (fetcher_of(source_of(auth)).clock.slept, endpoint.log)
-
-
-def trusting(sender: Sender, bundle: Path) -> Any:
-    if sender.driver.name == "requests":
-        session = sender.driver.library.Session()
-        session.verify = str(bundle)
-        return session
-    return sender.driver.library.Client(verify=ssl.create_default_context(cafile=str(bundle)))

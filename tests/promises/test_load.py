@@ -20,12 +20,13 @@ import pytest
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import on_clock
-from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver, Seen
+from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, Seen
 from ..fakes import FakeClock, Gate, HastyClock, eventually, wait_for_fetches
 from ..internals import is_fetching, set_sandbox_clock, source_of, waiting
-from ..servers import Received, Reply, Server, serving
+from ..matrix import HTTPX, REQUESTS, each
+from ..servers import Received, Reply, Server
 
-THREADS: list[Driver] = [RequestsDriver("requests"), HttpxDriver("httpx")]
+THREADS: list[Driver] = [REQUESTS, HTTPX]
 TASKS = [AsyncHttpxDriver(library, loop) for library in ("httpx", "httpx2") for loop in ("asyncio", "trio")]
 # The pool of httpx takes several times longer than that of httpx2 with many tasks.
 SOME_TASKS = [driver for driver in TASKS if driver.name == "httpx2"]
@@ -49,18 +50,6 @@ def drivers(threads: int, tasks: int, of: list[AsyncHttpxDriver]) -> pytest.Mark
             *(in_tasks(driver, tasks, 20, pytest.mark.slow) for driver in of),
         ],
     )
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def api() -> Iterator[Server]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture
@@ -164,17 +153,6 @@ def test_threads_and_two_event_loops_wait_for_the_same_fetch(
     assert sandbox.token_requests == 1
 
 
-def test_a_thousand_calls_with_a_wrong_secret_cost_one_token_request(sandbox: Sandbox) -> None:
-    driver = RequestsDriver("requests")
-    auth = on_clock(driver.adapter.DolbyAuth(**{**sandbox.options, "app_secret": "wrong"}), FakeClock())
-
-    with driver.open(auth) as client:
-        seen = [one for _ in range(20) for one in client.crowd(50, "GET", f"{sandbox.url}/media/jobs")]
-
-    assert {driver.adapter.TokenError: 1000} == Counter(map(type, seen))
-    assert (sandbox.token_requests, sandbox.api_calls) == (1, 0)
-
-
 # Renewals
 
 
@@ -230,7 +208,7 @@ def test_a_revocation_costs_one_token_request_and_no_call_fails(
     assert sandbox.unauthorized >= 2
 
 
-@pytest.mark.parametrize("driver", [*THREADS, *SOME_TASKS], ids=["requests", "httpx", "asyncio", "trio"])
+@each([*THREADS, *SOME_TASKS])
 def test_a_late_401_is_retried_with_the_current_token_and_does_not_replace_it(
     sandbox: Sandbox, api: Server, make: Callable[..., Any], driver: Driver
 ) -> None:
@@ -281,7 +259,7 @@ def test_an_api_that_refuses_every_token_costs_few_token_requests(
     assert 2 <= sandbox.token_requests <= 5
 
 
-@pytest.mark.parametrize("driver", [*THREADS, *SOME_TASKS], ids=["requests", "httpx", "asyncio", "trio"])
+@each([*THREADS, *SOME_TASKS])
 def test_other_hosts_use_a_refused_token_while_it_is_replaced(
     sandbox: Sandbox, api: Server, gate: Gate, make: Callable[..., Any], driver: Driver
 ) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import requests
@@ -33,9 +33,10 @@ from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import on_clock
-from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
+from ..drivers import Driver
 from ..fakes import FakeClock, ScriptedSender, answer, eventually, in_threads, make_source, wait_for_fetches
 from ..internals import begin_fetch, lock_of, refuse, set_sandbox_clock, source_of
+from ..matrix import ASYNC, HTTPX, REQUESTS, SYNC, each
 from ..servers import Received, Reply, serving
 
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
@@ -56,21 +57,7 @@ needs_posix_signals = pytest.mark.skipif(
     not hasattr(signal, "pthread_kill"), reason="no way to send a signal to one thread on this system"
 )
 
-DRIVERS: list[Driver] = [
-    RequestsDriver("requests"),
-    HttpxDriver("httpx"),
-    AsyncHttpxDriver("httpx", "asyncio"),
-    AsyncHttpxDriver("httpx2", "trio"),
-]
-every_driver = pytest.mark.parametrize(
-    "driver", DRIVERS, ids=lambda driver: f"{driver.name}-{getattr(driver, 'backend', 'sync')}"
-)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
+every_driver = each([REQUESTS, HTTPX, *ASYNC])
 
 
 class Child:
@@ -411,11 +398,7 @@ class Gunicorn:
 
 
 # Token requests: those of the master before it forks, and one for each worker that inherits no token.
-PREFORK = {
-    "no token": ("sync", 0 + 2),
-    "a token": ("sync", 1 + 0),
-    "a fetch in flight": ("gthread", 1 + 2),
-}
+PREFORK = {"no token": ("sync", 0 + 2), "a token": ("sync", 1 + 0), "a fetch in flight": ("gthread", 1 + 2)}
 
 
 @pytest.fixture(scope="module")
@@ -472,12 +455,12 @@ def a_failure_remembered(auth: Any, sandbox: Sandbox) -> None:
         auth.token()
 
 
-@pytest.mark.parametrize("library", ["requests", "httpx", "httpx2"])
+@each(SYNC)
 @pytest.mark.parametrize("state", [a_token_held, a_fetch_in_flight, a_failure_remembered])
 def test_duplicates_obtain_their_own_token_in_any_state_of_the_original(
-    library: str, state: Callable[[Any, Sandbox], None], sandbox: Sandbox
+    driver: Driver, state: Callable[[Any, Sandbox], None], sandbox: Sandbox
 ) -> None:
-    auth = {driver.name: driver for driver in DRIVERS}[library].adapter.DolbyAuth(**sandbox.options)
+    auth = driver.adapter.DolbyAuth(**sandbox.options)
     state(auth, sandbox)
 
     duplicates = [make(auth) for make in (copy.copy, copy.deepcopy, pickled)]
@@ -496,83 +479,7 @@ def test_duplicates_can_be_made_while_the_lock_is_held(sandbox: Sandbox) -> None
         assert 3 == len({duplicate.token().value for duplicate in duplicates})
 
 
-def test_a_deep_copy_of_a_session_has_its_own_auth_object(sandbox: Sandbox) -> None:
-    sandbox.latency = 0.1
-    with requests.Session() as session:
-        session.auth = requests_adapter.DolbyAuth(**sandbox.options)
-        begin_fetch(session.auth)
-
-        with copy.deepcopy(session) as duplicate:
-            statuses = [one.get(f"{sandbox.url}/media/jobs", timeout=20).status_code for one in (session, duplicate)]
-
-    assert ([200, 200], 2) == (statuses, sandbox.token_requests)
-
-
-# Event loops
-
-LOOPS = """
-import asyncio, contextlib
-from tests.child import URL, library, make_auth, tell
-
-auth = make_auth()
-
-async def leave():
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(auth.atoken(), 0.01)
-
-async def crowd():
-    async with library.AsyncClient(auth=auth, timeout=20, verify=False) as client:
-        answers = await asyncio.gather(*(client.get(f"{URL}/media/jobs") for _ in range(10)))
-    return {answer.status_code for answer in answers}
-
-asyncio.run(leave())
-second = asyncio.run(crowd())
-auth.invalidate()
-third = asyncio.run(crowd())
-tell(second=list(second), third=list(third))
-"""
-
-
-@pytest.mark.slow
-def test_three_event_loops_in_a_row_share_one_auth_object(sandbox: Sandbox, start: Start) -> None:
-    """The first loop ends while its fetch runs. The second loop gets the token of that fetch."""
-    sandbox.latency = 0.3
-
-    children = [start(LOOPS, kind=kind) for kind in ("httpx", "httpx2")]
-
-    assert [{"second": [200], "third": [200]}] * 2 == [child.facts() for child in children]
-    assert 2 + 2 == sandbox.token_requests
-
-
-# Between fetches, and without threads
-
-RESTING = """
-import os, threading
-from tests.child import make_auth, status, tell
-
-def sockets():
-    found = []
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{number}"))
-        except FileNotFoundError:
-            pass  # the descriptor of the folder itself
-    return sum(target.startswith("socket:") for target in found)
-
-auth = make_auth()
-auth.token()
-for thread in threading.enumerate():
-    if thread is not threading.main_thread():
-        thread.join(10)  # has woken us, and is about to end
-tell(threads=threading.active_count(), sockets=sockets())
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files on this system")
-def test_no_thread_and_no_socket_is_left_between_fetches(start: Start) -> None:
-    children = [start(RESTING, kind=kind) for kind in ("requests", "httpx")]
-
-    assert [{"threads": 1, "sockets": 0}] * 2 == [child.facts() for child in children]
+# Without threads
 
 
 @contextmanager
@@ -993,53 +900,7 @@ def test_a_signal_handler_may_use_the_auth_wherever_it_interrupts(
 # Clocks
 
 
-def step_wall(clock: FakeClock, seconds: float) -> Literal[False]:
-    """Return False, so that `or` can follow in an expression."""
-    clock.step_wall(seconds)
-    return False
-
-
 SUSPENDED, FORWARD, BACK = HOUR, DAY, -DAY
-
-
-@pytest.mark.parametrize("step", [SUSPENDED, FORWARD])
-def test_a_wall_clock_that_jumps_ahead_costs_one_token_request(step: float) -> None:
-    """The machine was suspended, or the clock was set. The old token is not handed out, and the new one lives its full life."""
-    sender, clock = ScriptedSender(), FakeClock()
-    subject = make_source(sender, clock)
-    subject.token()
-
-    clock.step_wall(step)
-
-    assert ["token-2"] * 50 == [subject.token().value for _ in range(50)]
-    clock.advance(1499)
-    assert subject.token().expires_at.timestamp() == clock.time() + 301
-    wait_for_fetches()
-    assert sender.count == 2
-
-
-def test_a_wall_clock_that_is_set_back_costs_no_token_request() -> None:
-    sender, clock = ScriptedSender(), FakeClock()
-    subject = make_source(sender, clock)
-    subject.token()
-
-    clock.step_wall(BACK)
-
-    assert ["token-1"] * 50 == [subject.token().value for _ in range(50)]
-    wait_for_fetches()
-    assert sender.count == 1
-
-
-def test_a_wall_clock_that_is_set_back_and_corrected_costs_no_token_request() -> None:
-    sender, clock = ScriptedSender(), FakeClock()
-    subject = make_source(sender, clock)
-    subject.token()
-
-    clock.step_wall(BACK)
-    clock.step_wall(-BACK)
-
-    assert ["token-1"] * 50 == [subject.token().value for _ in range(50)]
-    assert sender.count == 1
 
 
 def test_a_token_renewed_while_the_wall_clock_was_set_back_is_replaced_once_after_the_correction() -> None:
@@ -1057,29 +918,6 @@ def test_a_token_renewed_while_the_wall_clock_was_set_back_is_replaced_once_afte
     assert ["token-3"] * 50 == [subject.token().value for _ in range(50)]
     wait_for_fetches()
     assert sender.count == 3
-
-
-@pytest.mark.parametrize(
-    ("step", "token_requests"),
-    [
-        # The token may have expired when it arrives, so the fetch asks once more.
-        (SUSPENDED, 2),
-        (FORWARD, 2),
-        (BACK, 1),
-    ],
-)
-def test_a_clock_that_jumps_during_a_fetch_costs_one_more_token_request_at_most(
-    step: float, token_requests: int
-) -> None:
-    clock = FakeClock()
-    sender = ScriptedSender(lambda: step_wall(clock, step) or answer(access_token="first", expires_in=1800))
-    subject = make_source(sender, clock)
-
-    values = [subject.token().value for _ in range(50)]
-
-    assert 1 == len(set(values))
-    wait_for_fetches()
-    assert token_requests == sender.count
 
 
 @pytest.mark.parametrize("step", [SUSPENDED, FORWARD, BACK])

@@ -164,15 +164,6 @@ def test_a_plain_http_request_shows_the_proxy_no_token(client: Client, plain: Se
     assert [None] == [seen.token for seen in plain.log]
 
 
-def test_a_plain_http_request_keeps_its_own_authorization(client: Client, plain: Server, proxy: Proxy) -> None:
-    plain.answer = lambda _: Reply()
-
-    client.get("http://storage.example/", headers={"Authorization": "Custom own"})
-
-    assert ["Custom own"] == [seen.token for seen in plain.log]
-    assert ["Custom own"] == [seen.token for seen in proxy.log]
-
-
 # The token request
 
 
@@ -200,9 +191,10 @@ def lend(client: Any) -> dict[str, Any]:
 def test_a_plain_http_token_request_bypasses_the_proxy(driver: Driver, proxy: Proxy) -> None:
     """Its endpoint is on loopback. A proxy would see the app secret, and would connect to its own loopback."""
     with Sandbox() as sandbox:
-        auth = on_clock(driver.adapter.DolbyAuth(**sandbox.options), FakeClock())
+        for token_url in (sandbox.token_url, sandbox.token_url.replace("http:", "HTTP:")):
+            auth = driver.adapter.DolbyAuth(**{**sandbox.options, "token_url": token_url})
 
-        assert driver.token(auth).value
+            assert driver.token(on_clock(auth, FakeClock())).value
 
     assert proxy.log == []
 
@@ -222,19 +214,23 @@ def test_the_library_logs_nothing_of_a_token_request_through_a_proxy(
 
 # A proxy that fails
 
+REFUSES = "the proxy refused the connection"
+# The answer of the proxy, and words in the reason of the error.
 FAILURES = {
-    "asks for credentials": Reply(407, {"Proxy-Authenticate": 'Basic realm="proxy"'}, b"<html>"),
-    "cannot connect": Reply(502, body=b"<html>"),
-    "forbids": Reply(403, body=b"<html>"),
-    "closes": Reply(raw=b""),
-    "resets": Reply(raw=b"", reset=True),
-    "does not speak HTTP": Reply(raw=b"SSH-2.0-proxy\r\n\r\n"),
+    "asks for credentials": (Reply(407, {"Proxy-Authenticate": 'Basic realm="proxy"'}, b"<html>"), REFUSES),
+    "cannot connect": (Reply(502, body=b"<html>"), REFUSES),
+    "forbids": (Reply(403, body=b"<html>"), REFUSES),
+    "redirects": (Reply(302, {"Location": "http://storage.example/"}), REFUSES),
+    "closes": (Reply(raw=b""), ""),
+    "resets": (Reply(raw=b"", reset=True), ""),
+    "does not speak HTTP": (Reply(raw=b"SSH-2.0-proxy\r\n\r\n"), ""),
 }
 
 
 def complaint(driver: Driver, **options: Any) -> tuple[Any, str]:
     """Request a token that cannot be obtained. Returns the error and all text that it shows."""
-    auth = on_clock(driver.adapter.DolbyAuth(**CLASSIC, **options), FakeClock())
+    url = "https://api.dolby.io/v1/auth/token?key=query-canary"
+    auth = on_clock(driver.adapter.DolbyAuth(**CLASSIC, token_url=url, **options), FakeClock())
     with pytest.raises(TokenError) as caught:
         driver.token(auth)
     error = caught.value
@@ -245,7 +241,7 @@ def complaint(driver: Driver, **options: Any) -> tuple[Any, str]:
 def assert_useful(error: Any, shown: str) -> None:
     assert (None, None, None) == (error.status_code, error.__cause__, error.__context__)
     assert "proxy settings" in str(error)
-    for secret in ("proxy-canary", FOR_PROXY, CLASSIC["app_secret"], FOR_DOLBY):
+    for secret in ("proxy-canary", FOR_PROXY, CLASSIC["app_secret"], FOR_DOLBY, "query-canary"):
         assert secret not in shown
 
 
@@ -253,15 +249,21 @@ def assert_useful(error: Any, shown: str) -> None:
 @pytest.mark.usefixtures("in_environment")
 @pytest.mark.parametrize("how", FAILURES)
 def test_a_proxy_that_fails_is_a_token_error_that_shows_no_password(
-    driver: Driver, proxy: Proxy, how: str, caplog: pytest.LogCaptureFixture
+    driver: Driver, proxy: Proxy, plain: Server, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    proxy.refusal = lambda _: FAILURES[how]
+    """The proxy gets its own credentials only, and its redirect is not followed."""
+    reply, words = FAILURES[how]
+    proxy.refusal = lambda _: reply
 
     with caplog.at_level(logging.DEBUG):
         error, shown = complaint(driver)
 
     assert_useful(error, shown + caplog.text)
-    assert {None} == {seen.token for seen in proxy.log}
+    assert words in error.reason
+    assert {("CONNECT", TOKEN_HOST, None, FOR_PROXY)} == {
+        (seen.method, seen.path, seen.token, seen.headers["Proxy-Authorization"]) for seen in proxy.log
+    }
+    assert plain.log == []
 
 
 @each(SYNC)
@@ -279,24 +281,11 @@ def test_an_unreachable_proxy_is_reported_with_the_error_of_the_system(
 
 
 @each(SYNC)
-@pytest.mark.parametrize("how", ["asks for credentials", "cannot connect", "forbids"])
-@pytest.mark.usefixtures("in_environment")
-def test_a_proxy_that_refuses_has_a_different_error_than_a_broken_connection(
-    driver: Driver, proxy: Proxy, how: str
-) -> None:
-    proxy.refusal = lambda _: FAILURES[how]
-
-    error, _ = complaint(driver)
-
-    assert "the proxy refused the connection" in error.reason
-
-
-@each(SYNC)
 @pytest.mark.parametrize("how", ["asks for credentials", "closes"])
 def test_a_failing_proxy_of_a_lent_client_is_reported_in_the_same_way(
     driver: Driver, proxy: Proxy, bundle: Path, how: str
 ) -> None:
-    proxy.refusal = lambda _: FAILURES[how]
+    proxy.refusal = lambda _: FAILURES[how][0]
 
     with driver.open(None, **driver.through(with_credentials(proxy), bundle)) as lent:
         error, shown = complaint(driver, **lend(lent))

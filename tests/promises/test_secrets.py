@@ -432,7 +432,8 @@ def test_a_dump_of_all_threads_during_an_answer_shows_no_secret(caller: Caller) 
         return sum("_exchange: " in dump for dump in dumps) > 50
 
     prompt = HEAD + b"Content-Length: 9999\r\n\r\n" + TOKEN
-    caller.scene.endpoint.answer = lambda _: Reply(raw=b" " * 9999, prompt=prompt, drip=0.001)
+    # The pieces come slowly, so that many dumps see the one with the token.
+    caller.scene.endpoint.answer = lambda _: Reply(raw=b" " * 9999, prompt=prompt, drip=0.1)
     waiting = waits_for_a_token(caller.scene.auth)
     with tempfile.TemporaryFile("w+") as file:
         eventually(is_dumped)
@@ -584,14 +585,6 @@ def test_pytests_explanation_of_a_failed_comparison_shows_no_secret(
     assert [] == found(f"{alone.value} {inside.value} {with_another_kind.value}")
 
 
-@pytest.mark.parametrize(("one", "other"), PAIRS, ids=["AccessToken", "AppCredentials"])
-def test_objects_that_differ_only_in_their_secret_are_not_equal(one: Any, other: Any) -> None:
-    same = copy.copy(one) if one is CREDENTIALS else AccessToken.issued(one.value, None, 1800, NOW, 1)
-
-    assert (True, False, False) == (one == same, one == other, one == 1)
-    assert hash(one) == hash(same)
-
-
 # Complaints
 
 MISTAKES: dict[str, dict[str, Any]] = {
@@ -638,9 +631,7 @@ OF_THE_FAMILY = (
 
 
 @matrix(
-    "mistake",
-    ([REQUESTS], MISTAKES.items()),
-    ([HTTPX, HTTPX2], [(name, MISTAKES[name]) for name in OF_THE_FAMILY]),
+    "mistake", ([REQUESTS], MISTAKES.items()), ([HTTPX, HTTPX2], [(name, MISTAKES[name]) for name in OF_THE_FAMILY])
 )
 def test_an_error_of_the_constructor_shows_no_secret(driver: Driver, mistake: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
@@ -702,7 +693,7 @@ ALLOWED = {
     "_shown(token_url)": "without userinfo and query",
     "_shown(allowed_hosts)": "without userinfo and query",
     "_shown(entry)": "without userinfo and query",
-    "self._shown_url": "a token_url without its query",
+    "self.shown_url": "a token_url without its query",
     "why": "a sentence of ours",
     "why_not": "a sentence of ours, with the name of a type",
     "self.policy.why_not(origin)[0]": "a sentence of ours",

@@ -215,12 +215,7 @@ def test_everything_at_once(pytestconfig: pytest.Config, record_property: Callab
     with Sandbox() as sandbox, serving() as refusing, serving() as foreign, serving() as echo:
         refusing.answer = lambda _: Reply(401)
         echo.answer = Echo(soak)
-        urls = {
-            "jobs": f"{sandbox.url}/media/jobs",
-            "refusing": refusing.url,
-            "foreign": foreign.url,
-            "echo": echo.url,
-        }
+        urls = {"jobs": f"{sandbox.url}/media/jobs", "refusing": refusing.url, "foreign": foreign.url, "echo": echo.url}
         auths = [auth_for(driver, sandbox, refusing, echo) for driver in DRIVERS]
         sandbox.latency = 0.3
 
@@ -333,10 +328,7 @@ def in_threads(soak: Soak, driver: Driver, auth: Any, urls: dict[str, str]) -> N
 
 def in_tasks(soak: Soak, driver: AsyncHttpxDriver, auth: Any, urls: dict[str, str]) -> None:
     async def main() -> None:
-        async with (
-            driver.library.AsyncClient(auth=auth, timeout=20) as client,
-            anyio.create_task_group() as group,
-        ):
+        async with driver.library.AsyncClient(auth=auth, timeout=20) as client, anyio.create_task_group() as group:
             for number in range(TASKS):
                 name = f"{driver.name} {driver.backend} {number}"
                 group.start_soon(Caller(soak, name, driver, auth, urls).arun, client)

@@ -574,11 +574,7 @@ def is_token_endpoint(call: Call, origin: tuple[str, int, bool]) -> bool:
 
 
 @hypothesis.settings(
-    max_examples=200,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
+    max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 @hypothesis.given(url=urls())
 def agreement(callers: dict[str, Caller], seen: Counter[str], url: str) -> None:

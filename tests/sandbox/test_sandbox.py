@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ import pytest
 from dolby_auth_plugin import sandbox as package
 from dolby_auth_plugin.sandbox import Sandbox, TokenRequestRecord
 
+from ..fakes import FakeClock, eventually
 from ..internals import set_sandbox_clock
 
 # Seconds. This timeout turns a hang into a failure.
@@ -49,21 +50,8 @@ class Answer:
         return json.loads(self.body)
 
 
-class FakeClock:
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def call(
-    method: str,
-    url: str,
-    *,
-    token: str | None = None,
-    body: bytes | None = None,
-    headers: dict[str, str] | None = None,
+    method: str, url: str, *, token: str | None = None, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> Answer:
     """Send one request on a new connection, without following redirects."""
     parts = urlsplit(url)
@@ -110,44 +98,38 @@ def get(sandbox: Sandbox, path: str, token: str | None = None) -> Answer:
     return call("GET", sandbox.url + path, token=token_of(sandbox) if token is None else token)
 
 
+def upload_url(sandbox: Sandbox) -> str:
+    return str(post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"])
+
+
+def start_job(sandbox: Sandbox, token: str, **job: str) -> str:
+    return str(post_json(sandbox, "/media/enhance", job, token).json["job_id"])
+
+
 def start_token_request(sandbox: Sandbox) -> socket.socket:
     """Start a token request and wait until it arrives. Returns its connection without reading the response."""
     already = sandbox.token_requests
     host, _, port = sandbox.allowed_hosts[0].partition(":")
     connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
     connection.sendall(b"POST /v1/auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-    wait_until(lambda: sandbox.token_requests > already)
+    eventually(lambda: sandbox.token_requests > already)
     return connection
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    ends_at = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.001)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
 def clock(sandbox: Sandbox) -> FakeClock:
-    clock = FakeClock(1_700_000_000.25)
-    set_sandbox_clock(sandbox, clock)
+    clock = FakeClock()
+    clock.advance(0.25)
+    set_sandbox_clock(sandbox, clock.time)
     return clock
 
 
 class TestLife:
     def test_accepts_connections_on_both_ports_after_start(self, sandbox: Sandbox) -> None:
-        """`start` returns when both servers are reachable."""
         assert 401 == call("GET", f"{sandbox.url}/media/jobs").status
         assert 403 == call("GET", f"{sandbox.storage_url}/x").status
 
     def test_stop_ends_its_thread_and_closes_its_ports(self) -> None:
-        """After `stop`, no port is open and no thread is left."""
         threads = set(threading.enumerate())
         sandbox = Sandbox().start()
 
@@ -201,7 +183,6 @@ class TestLife:
         assert 401 == call("GET", f"{sandbox.url}/media/jobs").status
 
     def test_starting_and_stopping_twice_changes_nothing(self, sandbox: Sandbox) -> None:
-        """Both methods are idempotent."""
         url = sandbox.url
 
         assert sandbox is sandbox.start()
@@ -238,7 +219,6 @@ class TestLife:
         connection.close()
 
     def test_tokens_of_one_sandbox_are_not_valid_in_another(self, sandbox: Sandbox) -> None:
-        """Several sandboxes can run at the same time."""
         with Sandbox() as other:
             assert sandbox.url != other.url
             assert 401 == get(other, "/media/jobs", token_of(sandbox)).status
@@ -250,7 +230,6 @@ class TestLife:
 
     @pytest.mark.parametrize("name", ["jwt", "starlette", "uvicorn"])
     def test_missing_dependency_names_the_extra(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An `ImportError` says what to install."""
         monkeypatch.delitem(sys.modules, package.__name__)
         monkeypatch.setitem(sys.modules, name, None)
 
@@ -308,7 +287,6 @@ class TestControl:
 
     @pytest.mark.parametrize("seconds", [-0.1, float("nan"), float("inf")])
     def test_a_latency_must_be_finite_and_not_negative(self, seconds: float) -> None:
-        """The message names the setting."""
         sandbox = Sandbox()
 
         with pytest.raises(ValueError, match=r"^latency must be a number of seconds, 0 or more"):
@@ -318,31 +296,22 @@ class TestControl:
 
         assert 0 == sandbox.latency == sandbox.api_latency
 
-    def test_latency_delays_token_requests_only(self, sandbox: Sandbox) -> None:
-        """With a `latency` of one hour, the APIs still answer immediately."""
+    @pytest.mark.parametrize("setting", ["latency", "api_latency"])
+    def test_each_latency_delays_either_token_requests_or_the_apis(self, sandbox: Sandbox, setting: str) -> None:
+        """With a latency of one hour, the others are still answered immediately."""
         token = token_of(sandbox)
-        sandbox.latency = 3600
-        assert 200 == get(sandbox, "/media/jobs", token).status
+        calls: list[Callable[[], Answer]] = [lambda: request_token(sandbox), lambda: get(sandbox, "/media/jobs", token)]
+        delayed, other = calls if setting == "latency" else reversed(calls)
+        setattr(sandbox, setting, 3600)
+        assert 200 == other().status
 
-        sandbox.latency = 0.05
+        setattr(sandbox, setting, 0.05)
         began_at = time.monotonic()
-        request_token(sandbox)
-
-        assert time.monotonic() - began_at >= 0.05
-
-    def test_api_latency_delays_the_apis_only(self, sandbox: Sandbox) -> None:
-        """With an `api_latency` of one hour, token requests are still answered immediately."""
-        sandbox.api_latency = 3600
-        token = token_of(sandbox)
-
-        sandbox.api_latency = 0.05
-        began_at = time.monotonic()
-        get(sandbox, "/media/jobs", token)
+        delayed()
 
         assert time.monotonic() - began_at >= 0.05
 
     def test_refuse_tokens_also_refuses_valid_tokens(self, sandbox: Sandbox) -> None:
-        """Every API call gets a 401 while the setting is on."""
         token = token_of(sandbox)
 
         sandbox.refuse_tokens = True
@@ -364,7 +333,6 @@ class TestControl:
         assert 1 == sandbox.unauthorized
 
     def test_reset_counters_keeps_tokens_and_objects(self, sandbox: Sandbox) -> None:
-        """It resets only the counters and the log."""
         token = token_of(sandbox)
         get(sandbox, "/media/jobs", "stale")
         call("GET", f"{sandbox.storage_url}/x", token=token)
@@ -390,7 +358,7 @@ class TestControl:
                 assert nonsense.recv(100).startswith(b"HTTP/1.1 400")
             with socket.create_connection((host, int(port))) as lost:
                 lost.sendall(b"POST /v1/auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
-                wait_until(lambda: sandbox.token_requests == 2)
+                eventually(lambda: sandbox.token_requests == 2)
             sandbox.latency = 3600
             waiting = start_token_request(sandbox)
         waiting.close()
@@ -412,7 +380,6 @@ class TestTokens:
         assert ("Bearer", 1800) == (answer.json["token_type"], answer.json["expires_in"])
 
     def test_tokens_are_jwts_and_never_the_same(self, sandbox: Sandbox, clock: FakeClock) -> None:
-        """Two tokens granted in the same instant differ."""
         first, second = token_of(sandbox), token_of(sandbox)
 
         claims = jwt.decode(first, options={"verify_signature": False})
@@ -421,7 +388,6 @@ class TestTokens:
 
     @pytest.mark.parametrize("expires_in", [1, 86_400])
     def test_grants_the_lifetime_asked_for(self, sandbox: Sandbox, expires_in: int) -> None:
-        """One second and 24 hours are the limits."""
         assert expires_in == request_token(sandbox, expires_in=expires_in).json["expires_in"]
 
     @pytest.mark.parametrize("expires_in", ["0", "86401", "-5", "1.5", "soon", "9" * 5000])
@@ -434,24 +400,21 @@ class TestTokens:
         assert "/v1/auth/token" == answer.json["instance"]
 
     def test_a_token_expires_at_the_exact_fraction_of_a_second(self, sandbox: Sandbox, clock: FakeClock) -> None:
-        """It is valid until exactly `expires_in` seconds after the grant."""
         token = token_of(sandbox, expires_in=1)
 
-        clock.now += 0.999
+        clock.advance(0.999)
         assert 200 == get(sandbox, "/media/jobs", token).status
 
-        clock.now += 0.001
+        clock.advance(0.001)
         assert 401 == get(sandbox, "/media/jobs", token).status
 
     def test_a_new_token_does_not_revoke_older_ones(self, sandbox: Sandbox) -> None:
-        """Several tokens can be valid at the same time."""
         first = token_of(sandbox)
         token_of(sandbox)
 
         assert 200 == get(sandbox, "/media/jobs", first).status
 
     def test_revoke_all_revokes_the_tokens_issued_so_far(self, sandbox: Sandbox) -> None:
-        """Later tokens are valid."""
         before = token_of(sandbox)
 
         sandbox.revoke_all()
@@ -562,19 +525,14 @@ class TestTokenLog:
 
         (record,) = sandbox.token_log
         assert 401 == record.status
-        assert (None, None, None, None) == (
-            record.app_key,
-            record.scope,
-            record.expires_in,
-            record.user_agent,
-        )
+        assert (None, None, None, None) == (record.app_key, record.scope, record.expires_in, record.user_agent)
 
     def test_a_renewal_is_early_while_the_last_token_is_valid(self, sandbox: Sandbox, clock: FakeClock) -> None:
         """The first token is not early, nor is one after an expiry or a revocation."""
         request_token(sandbox, expires_in=10)
-        clock.now += 9.999
+        clock.advance(9.999)
         request_token(sandbox, expires_in=10)
-        clock.now += 10
+        clock.advance(10)
         request_token(sandbox, expires_in=10)
         sandbox.revoke_all()
         request_token(sandbox, expires_in=10)
@@ -582,7 +540,6 @@ class TestTokenLog:
         assert [False, True, False, False] == [record.early for record in sandbox.token_log]
 
     def test_a_refused_token_request_is_never_early(self, sandbox: Sandbox) -> None:
-        """Only a granted token can be early."""
         request_token(sandbox)
         request_token(sandbox, expires_in=0)
 
@@ -610,14 +567,12 @@ class TestFaults:
         assert [503, 503, 200] == [record.status for record in sandbox.token_log]
 
     def test_faults_come_in_the_order_they_were_queued(self, sandbox: Sandbox) -> None:
-        """A test can queue a sequence of faults."""
         sandbox.fail_token_requests(status=429)
         sandbox.fail_token_requests(status=500)
 
         assert [429, 500, 200] == [request_token(sandbox).status for _ in range(3)]
 
     def test_clear_faults_removes_queued_faults(self, sandbox: Sandbox) -> None:
-        """The next token request succeeds."""
         sandbox.fail_token_requests(times=100)
         sandbox.clear_faults()
 
@@ -636,7 +591,6 @@ class TestFaults:
 
     @pytest.mark.parametrize("retry_after", [7, "Wed, 21 Oct 2065 07:28:00 GMT", "nonsense"])
     def test_retry_after_is_sent_as_given(self, sandbox: Sandbox, retry_after: int | str) -> None:
-        """Seconds, a date or any other text is possible."""
         sandbox.fail_token_requests(retry_after=retry_after)
 
         assert str(retry_after) == request_token(sandbox).headers["retry-after"]
@@ -698,12 +652,11 @@ class TestFaults:
     def test_dropping_a_disconnected_client_is_not_an_error(
         self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The connection is already closed."""
         sandbox.latency = 0.05
         sandbox.fail_token_requests(drop=True)
         start_token_request(sandbox).close()
 
-        wait_until(lambda: len(sandbox.token_log) == 1)
+        eventually(lambda: len(sandbox.token_log) == 1)
 
         assert sandbox.token_log[0].status is None
         sandbox.stop()
@@ -711,15 +664,13 @@ class TestFaults:
 
     @pytest.mark.parametrize("arguments", [{"status": 199}, {"status": 600}, {"times": 0}])
     def test_invalid_faults_are_rejected(self, arguments: dict[str, int]) -> None:
-        """The error is raised immediately, not when a request arrives."""
         with pytest.raises(ValueError, match=r"must be .*, got"):
             Sandbox().fail_token_requests(**arguments)  # type: ignore[arg-type] # each argument is an int
 
 
 class TestGuard:
     @pytest.mark.parametrize(
-        "authorization",
-        [None, "", "Bearer", "Bearer x.y.z", "{token}", "Basic {token}", "{token} x"],
+        "authorization", [None, "", "Bearer", "Bearer x.y.z", "{token}", "Basic {token}", "{token} x"]
     )
     def test_without_a_valid_token_communications_answers_401(
         self, sandbox: Sandbox, authorization: str | None
@@ -741,7 +692,6 @@ class TestGuard:
         assert answer.headers["www-authenticate"] is None
 
     def test_without_a_valid_token_media_answers_401(self, sandbox: Sandbox) -> None:
-        """The error has the format of Media."""
         answer = call("GET", f"{sandbox.url}/media/jobs")
 
         assert 401 == answer.status == answer.json["status"]
@@ -801,8 +751,7 @@ class TestMedia:
         token = token_of(sandbox)
         upload = post_json(sandbox, "/media/input", {"url": "dlb://in/ö 1%.wav"}, token).json["url"]
         assert 200 == call("PUT", upload, body=b"sound").status
-        job = {"input": "dlb://in/ö 1%.wav", "output": "dlb://out.wav"}
-        job_id = post_json(sandbox, "/media/enhance", job, token).json["job_id"]
+        job_id = start_job(sandbox, token, input="dlb://in/ö 1%.wav", output="dlb://out.wav")
 
         polls = [get(sandbox, f"/media/enhance?job_id={job_id}", token).json for _ in range(4)]
 
@@ -820,8 +769,7 @@ class TestMedia:
     def test_a_job_without_its_input_fails(self, sandbox: Sandbox) -> None:
         """It creates no output."""
         token = token_of(sandbox)
-        job = {"input": "dlb://missing", "output": "dlb://out"}
-        job_id = post_json(sandbox, "/media/enhance", job, token).json["job_id"]
+        job_id = start_job(sandbox, token, input="dlb://missing", output="dlb://out")
 
         polls = [get(sandbox, f"/media/enhance?job_id={job_id}", token).json for _ in range(4)]
 
@@ -831,8 +779,7 @@ class TestMedia:
     def test_listing_jobs_does_not_advance_them(self, sandbox: Sandbox) -> None:
         """Only a poll of the job itself does."""
         token = token_of(sandbox)
-        job = {"input": "dlb://in", "output": "dlb://out"}
-        job_id = post_json(sandbox, "/media/enhance", job, token).json["job_id"]
+        job_id = start_job(sandbox, token, input="dlb://in", output="dlb://out")
 
         listed = [get(sandbox, "/media/jobs", token).json for _ in range(3)][-1]
 
@@ -843,10 +790,7 @@ class TestMedia:
         answer = get(sandbox, "/media/enhance?job_id=nothing")
 
         assert 404 == answer.status
-        assert ("/problems/not-found", "/media/enhance") == (
-            answer.json["type"],
-            answer.json["instance"],
-        )
+        assert ("/problems/not-found", "/media/enhance") == (answer.json["type"], answer.json["instance"])
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff"])
     def test_a_body_that_is_not_a_json_object_is_a_bad_request(self, sandbox: Sandbox, body: bytes) -> None:
@@ -877,7 +821,7 @@ class TestMedia:
 class TestStorage:
     def test_urls_are_signed_as_those_of_s3(self, sandbox: Sandbox) -> None:
         """They have the query of real URLs and do not use the port that receives tokens."""
-        url = post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"]
+        url = upload_url(sandbox)
 
         assert url.startswith(sandbox.storage_url + "/")
         assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in url
@@ -887,7 +831,7 @@ class TestStorage:
 
     def test_a_token_with_a_signature_is_refused_repeated_and_counted(self, sandbox: Sandbox) -> None:
         """This is the response of S3. It contains the token, which may then appear in logs."""
-        url = post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"]
+        url = upload_url(sandbox)
 
         answer = call("PUT", url, token="<leaked>", body=b"data")
 
@@ -899,7 +843,6 @@ class TestStorage:
         assert (1, 1) == (sandbox.storage_calls, sandbox.storage_leaks)
 
     def test_a_token_without_a_signature_is_denied_and_counted(self, sandbox: Sandbox) -> None:
-        """Every `Authorization` header counts as a leak."""
         answer = call("GET", f"{sandbox.storage_url}/dlb/x", token=token_of(sandbox))
 
         assert 403 == answer.status
@@ -907,8 +850,7 @@ class TestStorage:
         assert (1, 1) == (sandbox.storage_calls, sandbox.storage_leaks)
 
     def test_a_signature_is_for_one_method_and_one_path(self, sandbox: Sandbox) -> None:
-        """Other methods and paths are denied."""
-        url = post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"]
+        url = upload_url(sandbox)
 
         assert 403 == call("GET", url).status
         assert 403 == call("PUT", url.replace("/dlb/x", "/dlb/y"), body=b"").status
@@ -917,17 +859,15 @@ class TestStorage:
 
     def test_a_signature_expires_after_an_hour(self, sandbox: Sandbox, clock: FakeClock) -> None:
         """`X-Amz-Expires` counts from the whole second of `X-Amz-Date`."""
-        clock.now = 1_700_000_000.0
-        url = post_json(sandbox, "/media/input", {"url": "dlb://x"}).json["url"]
+        url = upload_url(sandbox)
 
-        clock.now += 3599.999
+        clock.advance(3599.749)
         assert 200 == call("PUT", url, body=b"data").status
 
-        clock.now = 1_700_003_600.0
+        clock.advance(0.001)
         assert 403 == call("PUT", url, body=b"data").status
 
     def test_a_missing_object_is_a_404(self, sandbox: Sandbox) -> None:
-        """The signature is valid."""
         url = post_json(sandbox, "/media/output", {"url": "dlb://x"}).json["url"]
 
         answer = call("GET", url)
@@ -961,7 +901,6 @@ class TestCommunications:
         assert 403 == status_with(scope="nonsense")
 
     def test_a_missing_scope_is_an_error_in_the_format_of_communications(self, sandbox: Sandbox) -> None:
-        """The description names the missing scope."""
         token = token_of(sandbox, scope="comms:conf:create")
 
         answer = get(sandbox, "/v1/monitor/conferences", token)
