@@ -555,11 +555,13 @@ def files_to_test(mutation: Mutation) -> list[Path]:
     return [file for name in mutation.tests.split() if (file := ROOT / "tests" / name).exists()]
 
 
-def tested(folder: Path, files: Iterable[Path], *options: str) -> subprocess.CompletedProcess[str]:
-    """Run these test files in a copy of the project in *folder*."""
+def tested(
+    folder: Path, files: Iterable[Path], *options: str, seconds: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run these test files in a copy of the project in *folder*, for at most *seconds*."""
     names = [str(file.relative_to(ROOT)) for file in files]
-    command = [sys.executable, "-m", "pytest", "-x", "--tb=short", "-p", "no:cacheprovider", *options, *names]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    command = [sys.executable, "-m", "pytest", "-x", "--tb=short", *options, *names]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
 
 
 def noticed_by(mutation: Mutation, folder: Path) -> str | None:
@@ -570,7 +572,7 @@ def noticed_by(mutation: Mutation, folder: Path) -> str | None:
     # Python compares the size of the source and its time in whole seconds: it might take this file for the last one.
     Path(cache_from_source(str(path))).unlink(missing_ok=True)
     try:
-        done = tested(folder, files_to_test(mutation), "-n", "0")
+        done = tested(folder, files_to_test(mutation), "-n", "0", seconds=_TIMEOUT)
     except subprocess.TimeoutExpired:
         return "the time limit"
     finally:

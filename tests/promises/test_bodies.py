@@ -528,7 +528,8 @@ class ReadWhole(io.BufferedRandom):
 @matrix("change", ([REQUESTS, HTTPX, TRIO], [("shrink", shrink), ("grow", grow), ("close", close)]))
 def test_a_file_that_has_changed_is_not_sent_again(change: Callable[[Any], None], scene: Scene) -> None:
     """With the old `Content-Length`, the server would wait for the rest, or read the surplus as another request."""
-    file = kept(scene.stack, ReadWhole(scene.stack.enter_context(tempfile.TemporaryFile(buffering=0))), CONTENT)
+    raw = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - `ReadWhole` closes it
+    file = kept(scene.stack, ReadWhole(raw), CONTENT)
 
     def answer(_: Received) -> Reply:
         if len(scene.api.log) > 1:
