@@ -555,7 +555,7 @@ def files_to_test(mutation: Mutation) -> list[Path]:
     return [file for name in mutation.tests.split() if (file := ROOT / "tests" / name).exists()]
 
 
-def tested(
+def run_tests(
     folder: Path, files: Iterable[Path], *options: str, seconds: float | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run these test files in a copy of the project in *folder*, for at most *seconds*."""
@@ -572,7 +572,7 @@ def noticed_by(mutation: Mutation, folder: Path) -> str | None:
     # Python compares the size of the source and its time in whole seconds: it might take this file for the last one.
     Path(cache_from_source(str(path))).unlink(missing_ok=True)
     try:
-        done = tested(folder, files_to_test(mutation), "-n", "0", seconds=_TIMEOUT)
+        done = run_tests(folder, files_to_test(mutation), "-n", "0", seconds=_TIMEOUT)
     except subprocess.TimeoutExpired:
         return "the time limit"
     finally:
@@ -614,7 +614,7 @@ def main(words: list[str]) -> int:
         for folder in folders:
             shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
         # Tests that fail without a mutation would seem to notice them all.
-        unchanged = tested(folders[0], sorted({file for one in chosen for file in files_to_test(one)}))
+        unchanged = run_tests(folders[0], sorted({file for one in chosen for file in files_to_test(one)}))
         if unchanged.returncode:
             print(unchanged.stdout[-3000:], "some tests fail without a mutation", sep="\n")
             return 1
