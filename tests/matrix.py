@@ -46,6 +46,13 @@ def matrix(argument: str, *rows: tuple[Iterable[Driver], Iterable[tuple[str, Any
     return pytest.mark.parametrize(("driver", argument), params)
 
 
+def names_settings(driver: Driver, error: Exception, *, lent: bool) -> bool:
+    """Whether *error* says where the proxy and the CA bundle of a token request come from."""
+    theirs, bundle = ("session", "REQUESTS_CA_BUNDLE") if driver is REQUESTS else ("client", "SSL_CERT_FILE")
+    own = ("does not use your", f"give a {theirs} with {theirs}=", "HTTPS_PROXY", "NO_PROXY", bundle)
+    return all(words in str(error) for words in ([f"gave with {theirs}="] if lent else own))
+
+
 def serial_tokens() -> Callable[[Received], Reply]:
     """An endpoint that grants `token.0`, `token.1` and so on."""
     serial = itertools.count()

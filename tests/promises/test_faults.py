@@ -37,7 +37,7 @@ from ..contract import CLASSIC, server_context
 from ..drivers import Driver
 from ..fakes import FakeClock, wait_for_fetches
 from ..internals import fresh_tls_contexts, set_timeout
-from ..matrix import ASYNCIO, REQUESTS, SYNC, Scene, Stage, each, matrix
+from ..matrix import ASYNCIO, REQUESTS, SYNC, Scene, Stage, each, matrix, names_settings
 from ..servers import Received, Reply, Server, serving
 
 # In bodies and headers that must not be shown. At least as long as a token, because parts of error texts are shown.
@@ -594,6 +594,7 @@ def test_a_bad_certificate_is_final_and_gets_no_credentials_until_it_is_replaced
         assert error.reason.startswith("certificate not accepted: ")
         assert words in error.reason
         assert f"{error.reason}. Check the endpoint's certificate and this machine's CA bundle." in str(error)
+        assert names_settings(scene.driver, error, lent=lent)
         assert ([], [], []) == (scene.clock.slept, endpoint.log, scene.api.log)
         authority.issue_cert("127.0.0.1").configure_cert(context)
         assert str(error) == str(scene.fail())

@@ -24,7 +24,7 @@ from ..contract import CLASSIC, on_clock, rendered, server_context
 from ..drivers import Client, Driver
 from ..fakes import FakeClock, wait_for_fetches
 from ..internals import fresh_tls_contexts
-from ..matrix import ALL, SYNC, each, label
+from ..matrix import ALL, SYNC, each, label, names_settings
 from ..servers import Proxy, Received, Reply, Server, proxying, serving
 
 MEDIA, TOKEN_HOST = "api.dolby.com:443", "api.dolby.io:443"
@@ -260,6 +260,7 @@ def test_a_proxy_that_fails_is_a_token_error_that_shows_no_password(
 
     assert_useful(error, shown + caplog.text)
     assert words in error.reason
+    assert names_settings(driver, error, lent=False)
     assert {("CONNECT", TOKEN_HOST, None, FOR_PROXY)} == {
         (seen.method, seen.path, seen.token, seen.headers["Proxy-Authorization"]) for seen in proxy.log
     }
@@ -291,3 +292,4 @@ def test_a_failing_proxy_of_a_lent_client_is_reported_in_the_same_way(
         error, shown = complaint(driver, **lend(lent))
 
     assert_useful(error, shown)
+    assert names_settings(driver, error, lent=True)
