@@ -532,6 +532,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_httpx/waiting.py",
+        ("        trio.lowlevel.current_task()\n", "", "an asyncio task waits on the event of a trio guest"),
         ("trio.move_on_after(seconds)", "trio.move_on_after(1000)", "a task waits for ever, trio", _HTTPX2),
         ("loop.call_later(seconds, resolve)", "loop.call_later(1000, resolve)", "a task waits for ever, asyncio"),
         ("with suppress(RuntimeError):", "with suppress(KeyError):", "a closed loop breaks the fetch, asyncio"),

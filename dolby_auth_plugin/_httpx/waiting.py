@@ -39,6 +39,8 @@ async def wait_in_task(wait: Wait) -> None:
 def _trio_gate() -> Gate | None:
     trio: Any = sys.modules.get("trio")
     try:
+        # In guest mode, trio and asyncio run in one thread. trio has a current token there, even while asyncio runs a task.
+        trio.lowlevel.current_task()
         token = trio.lowlevel.current_trio_token()
     except (AttributeError, RuntimeError):
         # trio is not imported, only half imported, or does not run this task.
