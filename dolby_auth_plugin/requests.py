@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from ._core.auth import BaseAuth, missing_library, wrong_library
 from ._core.credentials import AppCredentials, CredentialsSource, choose
@@ -34,7 +33,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from ._requests.niquests import refuse_async_session
-from ._requests.resend import read_body, take_cookies, why_not_resendable, without_secrets
+from ._requests.resend import next_url, read_body, take_cookies, why_not_resendable, without_secrets
 from ._requests.sender import RequestsSender
 
 __all__ = ["DolbyAuth", "TokenError"]
@@ -221,12 +220,11 @@ class DolbyAuth(BaseAuth, AuthBase):
         requests copies this request for the next hop. It keeps the header if the host stays the same, even if the next hop is
         the token endpoint, or goes from http to https.
         """
-        target = requests.Request("GET", urljoin(request.url or "", response.headers["Location"]))
-        with suppress(requests.RequestException, ValueError):
-            if self._allowed_host(target.prepare().url or "") is None and "Authorization" in request.headers:
-                # `history` shows the request as it was sent.
-                response.request = request.copy()
-                del request.headers["Authorization"]
+        target = next_url(response)
+        if (target is None or self._allowed_host(target) is None) and "Authorization" in request.headers:
+            # `history` shows the request as it was sent.
+            response.request = request.copy()
+            del request.headers["Authorization"]
 
     def _explain(self, response: requests.Response) -> None:
         """Explain a 401 to the first request of a call, which got no token. The hops of a redirect need no explanation."""

@@ -356,6 +356,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/resend.py",
+        ("requote_uri(parsed.geturl())", "requote_uri(url)", "a redirect is read without its last step", _URLS),
         ("if moved and (length is None or", "if (length is None or", "a file that does not move is sent again"),
         ("== super_len(body))", "<= super_len(body))", "a file that grew is sent again"),
         ("        rewind_body(request)\n", "        body.seek(0)\n", "files are rewound to their beginning"),
@@ -435,8 +436,8 @@ MUTATIONS = [
         ),
         ("        if response.is_redirect:\n", "        if False:\n", "a redirect takes the token to its endpoint"),
         (
-            "                response.request = request.copy()\n",
-            "",
+            "            response.request = request.copy()\n            del",
+            "            del",
             "history shows a request without the token that it had",
             _REDIRECTS,
         ),

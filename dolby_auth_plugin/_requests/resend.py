@@ -1,17 +1,18 @@
 """
-Prepares a refused request of requests to be sent again: its body, its connection, its cookies.
+Prepares a refused request of requests to be sent again: its body, its connection, its cookies. And reads redirects.
 """
 
 from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urljoin, urlparse, urlsplit
 
 import requests
 import urllib3
 from requests.cookies import extract_cookies_to_jar
 from requests.structures import CaseInsensitiveDict
-from requests.utils import rewind_body, super_len
+from requests.utils import requote_uri, rewind_body, super_len
 
 # Bytes and seconds for reading the body of a refused response. Then its connection can be used again, and the body can be read in
 # `history`. Beyond that the connection is closed.
@@ -76,6 +77,23 @@ def take_cookies(request: requests.PreparedRequest, response: requests.Response)
         extract_cookies_to_jar(jar, request, response.raw)
         request.headers.pop("Cookie", None)
         request.prepare_cookies(jar)
+
+
+def next_url(response: requests.Response) -> str | None:
+    """
+    The URL of the next hop of a redirect, or None if it can't be read.
+
+    Each step is one of `SessionRedirectMixin.resolve_redirects`: reading the header in another way would give another host.
+    """
+    try:
+        url = response.headers["Location"].encode("latin-1").decode()
+        if url.startswith("//"):
+            url = f"{urlsplit(response.url).scheme}:{url}"
+        parsed = urlparse(url)
+        url = requote_uri(parsed.geturl())
+        return url if parsed.netloc else urljoin(response.url, url)
+    except (ValueError, requests.RequestException):
+        return None
 
 
 def without_secrets(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -14,6 +14,7 @@ import re
 import ssl
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +25,7 @@ import urllib3
 from httpx2.websockets import WebSocketUpgradeError
 from hypothesis import strategies as st
 
+import dolby_auth_plugin
 from dolby_auth_plugin import DOLBY_HOSTS
 
 from ..contract import CLASSIC
@@ -37,10 +39,11 @@ ALLOWED = (*DOLBY_HOSTS, "gateway.example:8443", "xn--bcher-kva.example", "local
 class Call:
     """A connection and the data sent on it. It acts as a socket for urllib3 and as a stream for httpcore."""
 
-    def __init__(self, host: str, port: int, *, tls: bool, status: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: bool, status: int, location: str | None = None) -> None:
         self.host, self.port, self.tls = host, port, tls
         self._sent = b""
-        self._answer = b"HTTP/1.1 %d \r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status
+        header = b"" if location is None else b"Location: %b\r\n" % location.encode()
+        self._answer = b"HTTP/1.1 %d \r\n%bContent-Length: 0\r\nConnection: close\r\n\r\n" % (status, header)
 
     @property
     def dialled(self) -> tuple[str, int, bool]:
@@ -77,14 +80,17 @@ class Call:
 
 
 class Network:
-    """Accepts every connection and answers with `status`."""
+    """Accepts every connection and answers with `status`; the first one with a redirect, if there is a `location`."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.status = 204
+        self.location: str | None = None
 
     def dial(self, host: str, port: int, *, tls: bool = False) -> Call:
-        self.calls.append(Call(host, port, tls=tls, status=self.status))
+        first = self.location if not self.calls else None
+        status = self.status if first is None else 302
+        self.calls.append(Call(host, port, tls=tls, status=status, location=first))
         return self.calls[-1]
 
     def connect_tcp(self, host: str, port: int, *_: object, **__: object) -> Call:
@@ -599,6 +605,76 @@ def test_check_and_library_agree_on_any_url(callers: dict[str, Caller]) -> None:
     agreement(callers, seen)
 
     assert min(seen["T"], seen["."], seen["x"]) > 80 and seen["token endpoint"] > 15, seen
+
+
+class KeepsAuth(requests.Session):
+    """A user's session that never removes a header on a redirect."""
+
+    def should_strip_auth(self, old_url: str, new_url: str) -> bool:
+        return False
+
+
+def redirected(session: requests.Session, location: str) -> tuple[Network, tuple[str, int, bool]]:
+    """A call of a URL beside the token endpoint, which is redirected to *location*; and the token endpoint's origin."""
+    network = Network()
+    network.location = location
+    local = "localhost" in location
+    options = {"token_url": "http://localhost/v1/auth/token"} if local else {}
+    auth = dolby_auth_plugin.DolbyAuth(**{**CLASSIC, "allowed_hosts": ALLOWED, **options})
+    send_with(auth, ScriptedSender())
+    session.trust_env = False
+    for prefix in ("https://", "http://"):
+        session.mount(prefix, network.adapter())
+    with session, suppress(requests.RequestException, ValueError):
+        session.get("http://localhost/jobs" if local else "https://api.dolby.io/jobs", auth=auth)
+    return network, ("localhost", 80, False) if local else ("api.dolby.io", 443, True)
+
+
+def assert_no_token_where_none_belongs(session: requests.Session, location: str) -> int:
+    """The number of connections after the redirect that carried the token."""
+    network, origin = redirected(session, location)
+    assert network.calls[0].has_token
+    for call in network.calls[1:]:
+        assert not call.has_token or (may_have_it(call) and not is_token_endpoint(call, origin)), call.dialled
+    return sum(call.has_token for call in network.calls[1:])
+
+
+@pytest.mark.parametrize("session", [requests.Session, KeepsAuth])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http:////localhost/v1/auth/token",
+        "http://localhost\\@localhost/v1/auth/token",
+        "https:////api.dolby.io/v1/auth/token",
+        "https://api.dolby.io\\@api.dolby.io/v1/auth/token",
+        "http:////evil.test/",
+        "http://evil.test\\@evil.test/",
+        "//evil.test/",
+        "http:///evil.test/",
+        "https://[evil.test/",
+        "https://api.dolby.io:x/",
+    ],
+)
+def test_a_redirect_is_read_as_requests_reads_it(session: type[requests.Session], location: str) -> None:
+    assert 0 == assert_no_token_where_none_belongs(session(), location)
+
+
+@hypothesis.settings(
+    max_examples=400, derandomize=True, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
+@hypothesis.given(url=urls(), session=st.sampled_from([requests.Session, KeepsAuth]))
+def redirects(seen: Counter[str], url: str, session: type[requests.Session]) -> None:
+    # These characters would end the header.
+    hypothesis.assume(not re.search(r"[\r\n\0]", url))
+    seen["token" if assert_no_token_where_none_belongs(session(), url) else "no token"] += 1
+
+
+def test_no_redirect_takes_the_token_where_none_belongs() -> None:
+    seen: Counter[str] = Counter()
+
+    redirects(seen)
+
+    assert min(seen["token"], seen["no token"]) > 20, seen
 
 
 # Special features of the libraries
