@@ -49,6 +49,7 @@ _HTTPX = "adapters/test_httpx.py"
 _HTTPX2 = "adapters/test_httpx2.py"
 _ADAPTERS = f"{_REQUESTS} {_HTTPX}"
 _BODIES = "promises/test_bodies.py"
+_COST = "promises/test_cost.py"
 _FAULTS = "promises/test_faults.py"
 _PROCESS = "promises/test_process.py"
 _PROXIES = "promises/test_proxies.py"
@@ -74,6 +75,7 @@ TESTS = {
     "_core/fetch.py": f"core/test_source.py {_FAULTS} {_SECRETS}",
     "_core/cutoff.py": f"core/test_cutoff.py {_FAULTS}",
     "_core/silence.py": f"core/test_silence.py {_SECRETS}",
+    "_core/decoding.py": _FAULTS,
     "_core/forks.py": f"core/test_source.py {_PROCESS}",
     "_core/auth.py": _ADAPTERS,
     "_core/errors.py": f"core/test_errors.py core/test_endpoint.py {_REQUESTS}",
@@ -334,6 +336,12 @@ MUTATIONS = [
         ("            wait = _INTERVAL\n", "            return\n", "a connection made at the deadline escapes"),
     ),
     *_mutations(
+        "_core/decoding.py",
+        ("decompress(body, limit)", "decompress(body)", "a bomb is decoded", _COST),
+        ("result if decoder.eof or len(result) == limit else b", "result or b", "an answer that was cut off is read"),
+        ('"deflate": (15, -15)', '"deflate": (15,)', "deflate without a header"),
+    ),
+    *_mutations(
         "_core/silence.py",
         ('name.partition(".")[0] in libraries', "name in libraries", "loggers below are not silenced"),
         ("_sending = threading.local()", "_sending = _Silence()", "other threads are silenced"),
@@ -389,8 +397,9 @@ MUTATIONS = [
         ("except requests.HTTPError as error:", "except KeyError as error:", "a hook that raises hides the status"),
         ("auth=_unchanged", "auth=None", ".netrc replaces the Basic credentials"),
         ("if consumed or not isinstance", "if not isinstance", "an answer that a hook has read is lost"),
-        ('response.headers.get("Retry-After"), body)', "None, body)", "Retry-After is not read", _FAULTS),
-        ("read.write(raw.read1(", "read.write(chunk := raw.read1(", "a dump of the frame shows the answer", _SECRETS),
+        ('response.headers.get("Retry-After"), _body', "None, _body", "Retry-After is not read", _FAULTS),
+        ("decode_content=False", "decode_content=True", "an answer is decoded twice", _FAULTS),
+        ("body.write(raw.read1(", "body.write(chunk := raw.read1(", "a dump of the frame shows the answer", _SECRETS),
     ),
     *_mutations(
         "_requests/connections.py",
@@ -506,6 +515,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_httpx/sender.py",
+        ("response.iter_raw() if is_raw else", "", "an answer is decoded without a limit", _COST),
         ("trust_env=not request.is_plain", "trust_env=True", "a proxy reads the secret", _PROXIES),
         (
             'cutoff.watch(lambda: stream.get_extra_info("socket"))',
@@ -524,8 +534,8 @@ MUTATIONS = [
         ),
         ("        auth=None,\n", "", "the auth of a lent client replaces the Basic credentials"),
         (
-            "for _ in map(body.write, response.iter_bytes()):",
-            "for chunk in response.iter_bytes():\n                body.write(chunk)",
+            "for _ in map(body.write, response.iter_raw() if is_raw else response.iter_bytes()):",
+            "for chunk in response.iter_raw():\n        body.write(chunk)",
             "a dump of the frame shows the answer",
             _SECRETS,
         ),

@@ -40,7 +40,7 @@ class Reply:
     body: bytes = b"ok"
     # Raw bytes that replace the response. The connection is closed after them.
     raw: bytes | None = None
-    # Seconds between the bytes of `raw`.
+    # Seconds before each byte of `raw`.
     drip: float = 0.0
     # Sent before `raw`, all at once.
     prompt: bytes = b""
@@ -146,9 +146,9 @@ class Server:
                 stream.write(data)
                 return
             for byte in data:
-                stream.write(bytes([byte]))
                 if self.ended.wait(drip):
                     return
+                stream.write(bytes([byte]))
 
     def refuse_old_tokens(
         self, refusal: Reply | None = None, then: Callable[[Received], Reply] = lambda _: Reply()

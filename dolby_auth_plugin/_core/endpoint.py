@@ -119,6 +119,8 @@ class TokenEndpoint:
                 "Authorization": f"Basic {basic(credentials)}",
                 "Content-Type": "application/x-www-form-urlencoded",
                 "Accept": "application/json",
+                # An encoding would save little, and a library decodes it without a limit.
+                "Accept-Encoding": "identity",
                 "User-Agent": self.user_agent,
             },
             urlencode(form).encode(),

@@ -32,7 +32,7 @@ class KnownOrigins:
         # Per origin the `host:port`, or None; and whether the path of the request matters.
         self._answers: dict[Origin, tuple[str | None, bool]] = {}
         # The origins whose 401 was explained.
-        self._explained: frozenset[Origin] = frozenset()
+        self._explained: tuple[Origin, ...] = ()
 
     def allowed_host(self, origin: Origin, target: str) -> str | None:
         """
@@ -78,7 +78,7 @@ class KnownOrigins:
         if origin in self._explained or not self.may_explain or len(origin[1]) > MAX_HOST:
             return
         # Remember first: the log handler may send a request.
-        self._explained |= {origin}
+        self._explained += (origin,)
         if self.policy.has_token_endpoint(origin) and self.policy.is_token_path(target):
             why, entry = _TOKEN_ENDPOINT, None
         else:

@@ -9,11 +9,11 @@ import io
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from .._core.cutoff import Cutoff
+from .._core.decoding import decoded
 from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse
 from .._core.errors import Failure
 from .._core.failures import is_network_error, no_answer
@@ -77,7 +77,7 @@ class HttpxSender:
         library = self._library
         settings = _OWN_SETTINGS if self._client is None else _LENT_SETTINGS
         try:
-            return _exchange(client, request, seconds, library.DecodingError, extensions)
+            return _exchange(client, request, seconds, extensions)
         except library.HTTPStatusError as error:
             # An event hook of a lent client raised it for the status.
             answer = error.response
@@ -95,9 +95,7 @@ class _TooSlowError(TimeoutError):
     """Each read of the answer was in time, the whole answer was not."""
 
 
-def _exchange(
-    client: Any, request: TokenRequest, seconds: float, undecodable: type[Exception], extensions: dict[str, Any]
-) -> TokenResponse:
+def _exchange(client: Any, request: TokenRequest, seconds: float, extensions: dict[str, Any]) -> TokenResponse:
     until = time.monotonic() + seconds
     with client.stream(
         "POST",
@@ -112,15 +110,21 @@ def _exchange(
         timeout=seconds,
         extensions=extensions,
     ) as response:
-        body = io.BytesIO()  # a traceback that shows local variables does not show its content
-        # The status counts, also when the body can't be decoded.
-        with suppress(undecodable):
-            for _ in map(body.write, response.iter_bytes()):
-                if body.tell() > MAX_BODY:
-                    break
-                if time.monotonic() > until:
-                    raise _TooSlowError
-        return TokenResponse(response.status_code, response.headers.get("Retry-After"), body.getvalue())
+        return TokenResponse(response.status_code, response.headers.get("Retry-After"), _body(response, until))
+
+
+def _body(response: Any, until: float) -> bytes:
+    """The decoded body, a little of what is beyond `MAX_BODY` included."""
+    body = io.BytesIO()  # a traceback that shows local variables does not show its content
+    # A hook or a mock of the user's may have read the body already.
+    is_raw = not response.is_stream_consumed
+    for _ in map(body.write, response.iter_raw() if is_raw else response.iter_bytes()):
+        if body.tell() > MAX_BODY:
+            break
+        if time.monotonic() > until:
+            raise _TooSlowError
+    encoding = response.headers.get("Content-Encoding", "") if is_raw else ""
+    return decoded(body.getvalue(), encoding, MAX_BODY + 1)
 
 
 @functools.lru_cache(maxsize=2)

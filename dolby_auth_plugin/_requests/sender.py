@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import io
 import time
-from contextlib import suppress
 
 import requests
 import urllib3
 
 from .._core.cutoff import Cutoff
+from .._core.decoding import decoded
 from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse
 from .._core.errors import Failure
 from .._core.failures import is_network_error, no_answer
@@ -97,21 +97,23 @@ def _exchange(session: requests.Session, request: TokenRequest, seconds: float) 
         timeout=seconds,
     )
     with response:
-        raw = response.raw
-        consumed: bool = response._content_consumed  # noqa: SLF001 - there is no public name for this
-        if consumed or not isinstance(raw, urllib3.BaseHTTPResponse):
-            body = response.content
-        else:
-            read = io.BytesIO()  # a traceback that shows local variables does not show its content
-            # The status counts, also when the body can't be decoded.
-            with suppress(urllib3.exceptions.DecodeError):
-                while read.write(raw.read1(1 << 16, decode_content=True)):
-                    if read.tell() > MAX_BODY:
-                        break
-                    if time.monotonic() > until:
-                        raise requests.ReadTimeout("the answer came too slowly")
-            body = read.getvalue()
-        return TokenResponse(response.status_code, response.headers.get("Retry-After"), body)
+        return TokenResponse(response.status_code, response.headers.get("Retry-After"), _body(response, until))
+
+
+def _body(response: requests.Response, until: float) -> bytes:
+    """The decoded body, a little of what is beyond `MAX_BODY` included."""
+    raw = response.raw
+    consumed: bool = response._content_consumed  # noqa: SLF001 - there is no public name for this
+    if consumed or not isinstance(raw, urllib3.BaseHTTPResponse):
+        # A hook or a mock of the user's has read the body.
+        return response.content
+    body = io.BytesIO()  # a traceback that shows local variables does not show its content
+    while body.write(raw.read1(1 << 16, decode_content=False)):
+        if body.tell() > MAX_BODY:
+            break
+        if time.monotonic() > until:
+            raise requests.ReadTimeout("the answer came too slowly")
+    return decoded(body.getvalue(), response.headers.get("Content-Encoding", ""), MAX_BODY + 1)
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -27,6 +27,7 @@ LAYERS = [
         "_core.silence",
         "_core.forks",
         "_core.refusals",
+        "_core.decoding",
         "_requests.niquests",
     ],
     ["_core.token", "_core.scope", "_core.credentials", "_core.hosts", "_core.failures"],

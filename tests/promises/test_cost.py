@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import json
 import os
 import sys
@@ -26,7 +27,7 @@ from ..contract import CLASSIC, on_clock, server_context
 from ..drivers import AsyncHttpxDriver, Driver
 from ..fakes import FakeClock, wait_for_fetches
 from ..internals import authority, forget_tls_contexts, present_token, refuse, send_with, source_of
-from ..matrix import REQUESTS, SYNC, each
+from ..matrix import REQUESTS, SYNC, Scene, each
 from ..servers import Received, Reply, serving
 
 OWN_HOSTS = {"allowed_hosts": ["a.example.com", "*.b.example.com"]}
@@ -139,6 +140,31 @@ def test_after_many_fetches_and_a_call_an_auth_object_is_less_than_3_kib(
         each = (bytes_since() - text) / len(many)
 
     assert each < 3072
+
+
+ZEROS = gzip.compress(bytes(64 << 20))
+
+
+@measured
+@each(SYNC)
+@pytest.mark.parametrize("lent", [False, True], ids=["own", "lent"])
+@pytest.mark.parametrize("encodings", ["gzip", "gzip, gzip"])
+def test_a_decompression_bomb_takes_less_than_16_mib(driver: Driver, encodings: str, lent: bool, scene: Scene) -> None:
+    """The token endpoint answers with 64 KiB that become 64 MiB, or with much less that becomes the same."""
+    body = ZEROS if encodings == "gzip" else gzip.compress(ZEROS)
+    scene.endpoint.answer = lambda _: Reply(headers={"Content-Encoding": encodings}, body=body)
+    scene.options |= scene.lend() if lent else {}
+    scene.auth.invalidate()
+    tracemalloc.start()
+    try:
+        error = scene.fail()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 16 << 20
+    assert error.reason == "not a token"
+    assert {"identity"} == {received.headers["Accept-Encoding"] for received in scene.endpoint.log}
 
 
 @measured

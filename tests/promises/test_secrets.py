@@ -429,7 +429,7 @@ def test_a_dump_of_all_threads_during_an_answer_shows_no_secret(caller: Caller) 
     def is_dumped() -> bool:
         frames = [frame for top in thread_frames().values() for frame, _ in traceback.walk_stack(top)]
         dumps.append(locals_shown(frames))
-        return sum("_exchange: " in dump for dump in dumps) > 50
+        return sum("_body: " in dump for dump in dumps) > 50
 
     prompt = HEAD + b"Content-Length: 9999\r\n\r\n" + TOKEN
     # The pieces come slowly, so that many dumps see the one with the token.
@@ -444,7 +444,7 @@ def test_a_dump_of_all_threads_during_an_answer_shows_no_secret(caller: Caller) 
     waiting.join(10)
 
     assert not waiting.is_alive()
-    assert " in _exchange" in dumps[-1]
+    assert " in _body" in dumps[-1]
     assert [] == found("".join(dumps))
 
 
