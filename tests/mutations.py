@@ -236,6 +236,8 @@ MUTATIONS = [
     ),
     *_mutations(
         "_core/origins.py",
+        ("        self._answers[origin] = answer\n", "", "a log handler causes its own records", _FIRST_DAY),
+        ("self._endpoint_is_logged = True", "pass", "a log handler that asks the endpoint has no end", _FIRST_DAY),
         ("            self._answers.clear()\n", "            pass\n", "memory without a bound"),
         (
             "answer = (host, host is not None and self.policy.has_token_endpoint(origin))",
@@ -244,7 +246,7 @@ MUTATIONS = [
         ),
         ("origin in self._explained or not self.may_explain or", "", "a 401 is explained each time"),
         ("or not self.may_explain", "", "explanations without a bound"),
-        ("self._log_no_token(origin, _TOKEN_ENDPOINT)", "pass", "a request to the token endpoint is not logged"),
+        ("_log_no_token(origin, _TOKEN_ENDPOINT)", "pass", "a request to the token endpoint is not logged"),
     ),
     *_mutations(
         "_core/credentials.py",

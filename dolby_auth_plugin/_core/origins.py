@@ -25,12 +25,13 @@ class KnownOrigins:
     # Origins remembered. A limit, because a crawler may visit any number of them.
     LIMIT = 64
 
-    __slots__ = ("_answers", "_explained", "policy")
+    __slots__ = ("_answers", "_endpoint_is_logged", "_explained", "policy")
 
     def __init__(self, policy: HostPolicy) -> None:
         self.policy = policy
         # Per origin the `host:port`, or None; and whether the path of the request matters.
         self._answers: dict[Origin, tuple[str | None, bool]] = {}
+        self._endpoint_is_logged = False
         # The origins whose 401 was explained.
         self._explained: tuple[Origin, ...] = ()
 
@@ -45,7 +46,10 @@ class KnownOrigins:
         answer = self._answers.get(origin)
         host, path_matters = self._ask(origin) if answer is None else answer
         if path_matters and self.policy.is_token_path(target):
-            self._log_no_token(origin, _TOKEN_ENDPOINT)
+            if not self._endpoint_is_logged:
+                # Remember first: the log handler may send a request.
+                self._endpoint_is_logged = True
+                _log_no_token(origin, _TOKEN_ENDPOINT)
             return None
         return host
 
@@ -58,15 +62,14 @@ class KnownOrigins:
         answer = (host, host is not None and self.policy.has_token_endpoint(origin))
         if len(self._answers) >= self.LIMIT:
             self._answers.clear()
-        if len(origin[1]) <= MAX_HOST:
-            # Remember first: the log handler may send a request.
-            self._answers[origin] = answer
+        if len(origin[1]) > MAX_HOST:
+            # It is neither remembered nor logged. No resolver accepts it.
+            return answer
+        # Remember first: the log handler may send a request.
+        self._answers[origin] = answer
         if host is None:
-            self._log_no_token(origin, self.policy.why_not(origin)[0])
+            _log_no_token(origin, self.policy.why_not(origin)[0])
         return answer
-
-    def _log_no_token(self, origin: Origin, why: str) -> None:
-        logger.debug("no token for %s: %s", _text_of(origin), why)
 
     @property
     def may_explain(self) -> bool:
@@ -89,6 +92,10 @@ class KnownOrigins:
     def __reduce__(self) -> tuple[type[KnownOrigins], tuple[HostPolicy]]:
         # The remembered origins are not part of the configuration.
         return KnownOrigins, (self.policy,)
+
+
+def _log_no_token(origin: Origin, why: str) -> None:
+    logger.debug("no token for %s: %s", _text_of(origin), why)
 
 
 def _text_of(origin: Origin) -> str:

@@ -15,6 +15,7 @@ from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import CLASSIC, rendered
 from ..drivers import Driver
+from ..fakes import wait_for_fetches
 from ..matrix import ALL, REQUESTS, SYNC, Scene, each
 from ..servers import Received, Reply, Server, serving
 
@@ -131,6 +132,46 @@ def test_the_hook_for_an_explanation_is_left_on_no_later_request(scene: Scene, f
 
     assert [200, 302] == [response.status_code, response.history[0].status_code]
     assert [] == response.request.hooks["response"]
+
+
+# Log handlers that send requests
+
+
+class Posts(logging.Handler):
+    """Sends each record with the auth object that logged it, as a handler for a log service could."""
+
+    def __init__(self, scene: Scene, url: str) -> None:
+        super().__init__()
+        self.scene = scene
+        self.url = url
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record.getMessage())
+        assert len(self.records) < 20, "the log handler causes its own records"
+        self.scene.client.send("POST", self.url, auth=self.scene.auth)
+
+
+@each(SYNC)
+@pytest.mark.parametrize("where", ["an unlisted host", "the token endpoint", "the API"])
+def test_a_log_handler_may_send_with_the_auth_object(
+    where: str, scene: Scene, foreign: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.options |= {"timeout": 5, "allowed_hosts": [scene.api.host, scene.endpoint.host]}
+    url = {"an unlisted host": foreign.url, "the token endpoint": scene.token_url, "the API": scene.api.url}[where]
+    handler = Posts(scene, url)
+    caplog.set_level(logging.DEBUG, "dolby_auth_plugin")
+    logger = logging.getLogger("dolby_auth_plugin")
+    logger.addHandler(handler)
+    try:
+        for target in (foreign.url, scene.token_url, scene.api.url):
+            scene.client.get(target, auth=scene.auth)
+        wait_for_fetches()
+    finally:
+        logger.removeHandler(handler)
+
+    assert len(handler.records) <= 5
+    assert any("token obtained" in record for record in handler.records)
 
 
 # A body that can't be sent again
