@@ -119,6 +119,20 @@ def order(session: nox.Session) -> None:
 
 
 @nox.session
+def tools(session: nox.Session) -> None:
+    """The auth objects together with tools for requests and httpx; `-- --write-table` renews docs/compatibility.md."""
+    session.install("-e", ".[test]", "-r", "tests/tools/requirements.txt")
+    session.run("pytest", "tests/tools", "--ignore=tests/tools/test_niquests.py", *session.posargs)
+
+
+@nox.session
+def niquests(session: nox.Session) -> None:
+    """The same with niquests, in an environment of its own: its `urllib3-future` replaces urllib3."""
+    session.install("-e", ".[test]", "niquests")
+    session.run("pytest", "tests/tools/test_niquests.py", *session.posargs)
+
+
+@nox.session
 def alone(session: nox.Session) -> None:
     """Each test file in a process of its own, one process per core at a time."""
     session.install("-e", ".[test]")
@@ -132,7 +146,9 @@ def alone(session: nox.Session) -> None:
         )
 
     # The largest files tend to take longest: they come first, so that no core waits for one in the end.
-    files = sorted(Path("tests").rglob("test_*.py"), key=lambda file: file.stat().st_size, reverse=True)
+    # The files in `tests/tools` need the sessions `tools` and `niquests`.
+    found = (file for file in Path("tests").rglob("test_*.py") if file.parent.name != "tools")
+    files = sorted(found, key=lambda file: file.stat().st_size, reverse=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = dict(zip(files, pool.map(run, files), strict=True))
     # 5: all tests of the file are marked slow or soak.
