@@ -248,7 +248,7 @@ class DolbyAuth(BaseAuth, AuthBase):
         """Note the refusal, and tell whether the refused request can be sent again. Its body is then back at its start."""
         request = response.request
         if response.history and response.history[-1].status_code == 401:
-            # It was sent again already. requests-cache calls the hooks twice.
+            # It was sent again already. requests-cache calls the hooks twice, also in `send` without `allow_redirects`.
             return False
         # If the header is missing, requests removed it on a redirect between two allowed hosts.
         if "Authorization" in request.headers:
@@ -321,12 +321,13 @@ class _Hooks:
         verify: bool | str = True,
         cert: Any = None,
         proxies: Any = None,
-        allow_redirects: bool = True,  # noqa: ARG002 - of `Session.send`; requests-cache passes it on
+        allow_redirects: bool | None = None,
         **others: Any,
     ) -> requests.Response:
         # The parameters and defaults of `HTTPAdapter.send`. Named ones cost half as much as `**kwargs`, and nearly every
         # response ends here.
-        if response.status_code < 300 or self._act is None:
+        # requests never passes `allow_redirects`. requests-cache does, when it calls the hooks again after all redirects.
+        if response.status_code < 300 or self._act is None or allow_redirects is not None:
             return response
         kwargs = {"stream": stream, "timeout": timeout, "verify": verify, "cert": cert, "proxies": proxies, **others}
         return self._act(response, kwargs)

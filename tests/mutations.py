@@ -58,6 +58,9 @@ _REDIRECTS = "promises/test_redirects.py"
 _SECRETS = "promises/test_secrets.py"
 _URLS = "promises/test_urls.py"
 _INJECTION = "promises/test_injection.py"
+_CACHES = "tools/test_caches.py"
+_OPENTELEMETRY = "tools/test_opentelemetry.py"
+_RECORDINGS = "tools/test_recordings.py"
 
 # The test files for each module of the package, the most likely one to notice a mutation first. A mutation may name its own.
 TESTS = {
@@ -148,6 +151,12 @@ MUTATIONS = [
     ),
     *_mutations(
         "_core/source.py",
+        (
+            "run = contextvars.copy_context().run",
+            "run = contextvars.Context().run",
+            "a fetch lacks the context of the caller",
+            _OPENTELEMETRY,
+        ),
         ("            if self.fetch.ended:\n                wake()\n", "", "a caller that comes after the end sleeps"),
         ("            self.fetch.waiters.pop(wake, None)\n", "            pass\n", "waiters pile up"),
         ("if not step.is_discarded:", "if True:", "callers after invalidate get the old outcome"),
@@ -407,6 +416,12 @@ MUTATIONS = [
         "_requests/connections.py",
         ("        return None\n", "        return super().get_redirect_target(resp)\n", "a redirect's body is read"),
         ("self.set_debuglevel(0)", "pass", "http.client prints the Basic header", _SECRETS),
+        (
+            "pool.ConnectionCls = _watched_class(pool.ConnectionCls, self._cutoff)",
+            "plain = pool.ConnectionCls\n        pool.ConnectionCls = lambda **k: _watched_class(plain, self._cutoff)(**k)",
+            "vcrpy needs a class of connections",
+            _RECORDINGS,
+        ),
         ("cutoff.watch(lambda: self.sock)", "pass", "a server that drips keeps the thread", _FAULTS),
         ("create_urllib3_context(", "create_urllib3_context(cert_reqs=ssl.CERT_NONE", "certificates are not verified"),
         ("proxy_ssl_context=tls_context(ca_bundle()), ", "", "the certificate of a proxy is verified otherwise"),
@@ -457,11 +472,12 @@ MUTATIONS = [
         ("response.close()\n        # `history`", "# `history`", "a streamed refusal keeps its connection"),
         ("        response.request = request.copy()\n        take", "        take", "history shows the new token"),
         ("[*response.history, response]", "[response]", "responses before the 401 are lost from history"),
+        ("return _Hooks, (None,)", "return _Hooks, (self._act,)", "a pickled response has the secret", _SECRETS),
+        (" or allow_redirects is not None:", ":", "hooks called again after redirects send a 401 again", _CACHES),
         (
-            "return _Hooks, (None,)",
-            "return _Hooks, (self._act,)",
-            "a pickled response has the secret",
-            _SECRETS,
+            "if response.history and response.history[-1].status_code == 401:",
+            "if False:",
+            "hooks called again for a prepared request send a 401 again",
         ),
     ),
     *_mutations(

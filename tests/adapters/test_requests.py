@@ -15,6 +15,7 @@ import requests_mock
 import trustme
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.hooks import dispatch_hook
 
 from dolby_auth_plugin import TokenError
 from dolby_auth_plugin._core.cutoff import Cutoff
@@ -38,6 +39,14 @@ from ..servers import Received, Reply, Server, serving
 
 DOLBY = "https://api.dolby.com/media/jobs"
 TOKEN_URL = "https://api.dolby.io/v1/auth/token"
+
+
+class HooksTwice(requests.Session):
+    """As in requests-cache, which `tests/tools` has: the hooks are called again for the response after all redirects."""
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        response = super().send(request, **kwargs)
+        return dispatch_hook("response", request.hooks, response, **kwargs)
 
 
 class TestRequests(AuthContract):
@@ -72,6 +81,24 @@ class TestRequests(AuthContract):
             session.get(f"{sandbox.url}/media/jobs")
 
         assert seen == [200, 200]
+
+    @pytest.mark.parametrize("is_prepared", [False, True])
+    def test_a_lasting_401_is_sent_twice_if_the_hooks_are_called_twice(
+        self, is_prepared: bool, sandbox: Sandbox
+    ) -> None:
+        """`Session.send` of a prepared request passes no `allow_redirects`."""
+        sandbox.refuse_tokens = True
+        with HooksTwice() as session:
+            session.auth = self.auth(sandbox)
+            request = requests.Request("GET", f"{sandbox.url}/media/jobs")
+            response = (
+                session.send(session.prepare_request(request))
+                if is_prepared
+                else session.get(f"{sandbox.url}/media/jobs")
+            )
+
+        assert [response.status_code, *(earlier.status_code for earlier in response.history)] == [401, 401]
+        assert (sandbox.api_calls, sandbox.token_requests) == (2, 2)
 
     def test_our_hook_comes_before_existing_hooks(self, sandbox: Sandbox) -> None:
         """For example, if a caller authorizes a prepared request by hand."""

@@ -16,6 +16,8 @@ import dolby_auth_plugin.httpx
 import dolby_auth_plugin.requests
 from dolby_auth_plugin.sandbox import Sandbox
 
+from ..servers import Reply, serving
+
 
 def statuses(response: Any) -> list[int]:
     return [each.status_code for each in (*response.history, response)]
@@ -42,6 +44,26 @@ def test_a_lasting_401_is_sent_twice_and_costs_two_token_requests(session: Any, 
 
     assert statuses(session.get(f"{sandbox.url}/media/jobs", timeout=20)) == [401, 401]
     assert (sandbox.api_calls, sandbox.token_requests) == (2, 2)
+
+
+def test_a_lasting_401_of_a_prepared_request_is_sent_twice(session: Any, sandbox: Sandbox) -> None:
+    sandbox.refuse_tokens = True
+    prepared = session.prepare_request(requests.Request("GET", f"{sandbox.url}/media/jobs"))
+
+    assert statuses(session.send(prepared)) == [401, 401]
+    assert (sandbox.api_calls, sandbox.token_requests) == (2, 2)
+
+
+def test_a_lasting_401_after_a_redirect_is_sent_twice(session: Any, sandbox: Sandbox) -> None:
+    """requests takes the first 401 out of the history, so the history does not tell the second call of the hooks."""
+    with serving() as api:
+        api.answer = lambda got: Reply(302, {"Location": "/jobs"}) if got.path == "/" else Reply(401)
+        session.auth = dolby_auth_plugin.requests.DolbyAuth(**{**sandbox.options, "allowed_hosts": [api.host]})
+
+        session.get(api.url, timeout=20)
+
+    assert ["/", "/jobs", "/jobs"] == [received.path for received in api.log]
+    assert sandbox.token_requests == 2
 
 
 def test_a_cached_response_is_valid_with_a_revoked_token(tmp_path: Path, sandbox: Sandbox) -> None:
