@@ -8,16 +8,20 @@ import pytest
 
 from dolby_auth_plugin.sandbox import Sandbox
 
-from . import table
-
 # Make failed assertions there as detailed as those in test modules.
-pytest.register_assert_rewrite("tests.tools.exercises")
+pytest.register_assert_rewrite("tests.tools.exercises", "tests.tools.table")
+
+from . import table  # noqa: E402 - after the line above
 
 _RESULTS: list[tuple[list[str], bool]] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-table", action="store_true", help="write the results into docs/compatibility.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:betamax")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -32,8 +36,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture
-def is_in_table(pytestconfig: pytest.Config) -> bool:
-    """Whether the table was written by an earlier run, and must have the same results."""
+def is_written(pytestconfig: pytest.Config) -> bool:
+    """Whether an earlier run has written the table, which must have the same results."""
     return not pytestconfig.getoption("--write-table")
 
 

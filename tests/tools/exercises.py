@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from dolby_auth_plugin.sandbox import Sandbox
-
-from . import table
 
 # Sends a request through a tool, follows redirects, and returns the status and the body of the response.
 # The arguments: method, URL, body.
@@ -36,20 +36,39 @@ class Tool:
     trick: str = ""
 
 
-class Toolbox:
-    """The tools for one HTTP library."""
+def usual(
+    name: str,
+    distribution: str = "",
+    *,
+    library: Any,
+    auth: Any,
+    client: Callable[[], Any],
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    trick: str = "",
+) -> Tool:
+    """A tool that is a *client*, or is set up *around* one."""
 
-    def __init__(self, library: str) -> None:
-        self.library = library
-        self.tools: list[Tool] = []
+    def opened(sandbox: Sandbox, stack: ExitStack) -> Send:
+        stack.enter_context(around())
+        return through(stack.enter_context(client()), auth(**sandbox.options))
 
-    def add(
-        self, name: str, distribution: str = "", trick: str = ""
-    ) -> Callable[[Callable[[Sandbox, ExitStack], Send]], None]:
-        def decorate(open_tool: Callable[[Sandbox, ExitStack], Send]) -> None:
-            self.tools.append(Tool(self.library, name, distribution or name, open_tool, trick))
+    return Tool(library.__name__, name, distribution or name, opened, trick)
 
-        return decorate
+
+def through(client: Any, auth: Any) -> Send:
+    """Send with a session of requests or niquests, or with a client of httpx."""
+    client.auth = auth
+    is_httpx = hasattr(client, "follow_redirects")
+    if is_httpx:
+        client.follow_redirects = True
+
+    def send(method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
+        response = client.request(method, url, timeout=20, **{"content" if is_httpx else "data": body})
+        if isinstance(response, Future):
+            response = response.result()
+        return response.status_code, response.content
+
+    return send
 
 
 def normal_call(sandbox: Sandbox, send: Send) -> None:
@@ -88,10 +107,8 @@ def no_token_to_storage(sandbox: Sandbox, send: Send) -> None:
 
 
 EXERCISES: dict[str, Exercise] = {
-    "normal call": normal_call,
-    "healed revocation": healed_revocation,
-    "whole body after a 401": whole_body_after_a_401,
-    "no token to storage": no_token_to_storage,
+    exercise.__name__.replace("_", " "): exercise
+    for exercise in (normal_call, healed_revocation, whole_body_after_a_401, no_token_to_storage)
 }
 
 
@@ -103,13 +120,3 @@ def asking(method: str, url: str, body: bytes | None) -> bytes:
 def asked(line: bytes) -> tuple[str, str, bytes | None]:
     method, url, body = json.loads(line)
     return method, url, body and body.encode()
-
-
-def run(tool: Tool, exercise: str, record: Callable[[str, object], None], *, is_in_table: bool) -> None:
-    """Do the *exercise*, *record* that it was done, and compare the result with the table of the documentation."""
-    record("exercise", [tool.library, tool.name, tool.distribution, tool.trick, exercise])
-    with Sandbox() as sandbox, ExitStack() as stack:
-        EXERCISES[exercise](sandbox, tool.open(sandbox, stack))
-    if is_in_table:
-        documented = table.read().get((tool.library, tool.name), {})
-        assert (documented.get(exercise), documented.get("trick")) == ("works", tool.trick), table.HOW_TO_WRITE

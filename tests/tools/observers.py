@@ -1,11 +1,14 @@
-"""Tools that observe requests, set up so that they send nothing."""
+"""Tools that observe the requests of any library, set up so that they send and keep nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import sentry_sdk
+import vcr
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
@@ -22,3 +25,22 @@ def sentry(sent: list[Envelope]) -> Iterator[None]:
             yield
     finally:
         sentry_sdk.init()
+
+
+@contextmanager
+def instrumented(*instrumentors: Any, **options: Any) -> Iterator[None]:
+    """OpenTelemetry for a library."""
+    for instrumentor in instrumentors:
+        instrumentor.instrument(**options)
+    try:
+        yield
+    finally:
+        for instrumentor in instrumentors:
+            instrumentor.uninstrument()
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """vcrpy, which records."""
+    with TemporaryDirectory() as folder, vcr.use_cassette(f"{folder}/calls.yaml", record_mode="all"):
+        yield

@@ -5,10 +5,8 @@ niquests, in an environment of its own (`nox -s niquests`): its `urllib3-future`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import ExitStack
+import functools
 from importlib.metadata import version
-from typing import Any
 
 import niquests
 import pytest
@@ -19,43 +17,31 @@ from dolby_auth_plugin.requests import DolbyAuth
 from dolby_auth_plugin.sandbox import Sandbox
 
 from . import table
-from .exercises import EXERCISES, Send, Tool, Toolbox, run
+from .exercises import EXERCISES, Tool, usual
 
-NIQUESTS = Toolbox("niquests")
-
-
-def through(session: Any, sandbox: Sandbox) -> Send:
-    session.auth = DolbyAuth(**sandbox.options)
-
-    def send(method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
-        response = session.request(method, url, data=body, timeout=20)
-        return response.status_code, response.content
-
-    return send
-
-
-@NIQUESTS.add("niquests.Session", "niquests", trick="`dolby_auth_plugin.requests`. An `AsyncSession` is a `TypeError`.")
-def _niquests(sandbox: Sandbox, stack: ExitStack) -> Send:
-    return through(stack.enter_context(niquests.Session()), sandbox)
-
-
-@NIQUESTS.add("requests beside niquests", "urllib3-future")
-def _requests(sandbox: Sandbox, stack: ExitStack) -> Send:
-    return through(stack.enter_context(requests.Session()), sandbox)
+NIQUESTS = functools.partial(usual, library=niquests, auth=DolbyAuth)
+TOOLS = [
+    NIQUESTS(
+        "niquests.Session",
+        "niquests",
+        client=niquests.Session,
+        trick="`dolby_auth_plugin.requests`. An `AsyncSession` is a `TypeError`.",
+    ),
+    NIQUESTS("requests beside niquests", "urllib3-future", client=requests.Session),
+]
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
-@pytest.mark.parametrize("tool", NIQUESTS.tools, ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 def test_a_session_lets_the_auth_work(
-    tool: Tool, exercise: str, record_property: Callable[[str, object], None], is_in_table: bool
+    tool: Tool, exercise: str, record_property: table.Record, is_written: bool
 ) -> None:
-    run(tool, exercise, record_property, is_in_table=is_in_table)
+    table.run(tool, exercise, record_property, is_written=is_written)
 
 
-def test_the_table_has_these_tools_and_no_others(is_in_table: bool) -> None:
-    documented = {key for key in table.read() if key[0] == "niquests"}
-
-    assert not is_in_table or documented == {(tool.library, tool.name) for tool in NIQUESTS.tools}, table.HOW_TO_WRITE
+def test_the_table_has_these_tools_and_no_others(is_written: bool) -> None:
+    if is_written:
+        table.check_names(TOOLS)
 
 
 def test_this_environment_has_the_urllib3_of_niquests() -> None:

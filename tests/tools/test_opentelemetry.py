@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -18,6 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import dolby_auth_plugin.httpx
 import dolby_auth_plugin.requests
 from dolby_auth_plugin.sandbox import Sandbox
+
+from .observers import instrumented
 
 Call = Callable[[Sandbox], None]
 
@@ -46,43 +47,22 @@ def with_async_httpx(sandbox: Sandbox) -> None:
     asyncio.run(call())
 
 
-class Trace:
-    """The spans under the span of a caller."""
-
-    def __init__(self) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-
-    def of(self, call: Call, sandbox: Sandbox) -> tuple[Any, list[Any]]:
-        """The span of the caller of *call*, and the spans of all requests."""
-        with self.provider.get_tracer("tests").start_as_current_span("caller") as caller:
-            call(sandbox)
-        return caller, [span for span in self.exporter.get_finished_spans() if span.name != "caller"]
-
-
-@pytest.fixture
-def trace() -> Iterator[Trace]:
-    trace = Trace()
-    instrumentors = RequestsInstrumentor(), HTTPXClientInstrumentor()
-    for instrumentor in instrumentors:
-        instrumentor.instrument(tracer_provider=trace.provider)
-    yield trace
-    for instrumentor in instrumentors:
-        instrumentor.uninstrument()
-
-
 # The third request of the API repeats the second one. With requests it is a part of the second `Session.send`, inside of which
 # OpenTelemetry suppresses spans: that of the second token request too.
 @pytest.mark.parametrize(
     ("call", "token_spans", "api_spans"), [(with_requests, 1, 2), (with_httpx, 2, 3), (with_async_httpx, 2, 3)]
 )
 def test_a_token_request_is_a_child_of_the_callers_span(
-    call: Call, token_spans: int, api_spans: int, trace: Trace, sandbox: Sandbox
+    call: Call, token_spans: int, api_spans: int, sandbox: Sandbox
 ) -> None:
-    caller, spans = trace.of(call, sandbox)
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with instrumented(RequestsInstrumentor(), HTTPXClientInstrumentor(), tracer_provider=provider):
+        with provider.get_tracer("tests").start_as_current_span("caller") as caller:
+            call(sandbox)
 
+    spans = [span for span in exporter.get_finished_spans() if span.name != "caller"]
     urls = [span.attributes["http.url"] for span in spans]
     assert (urls.count(sandbox.token_url), len(urls)) == (token_spans, token_spans + api_spans)
-    assert {span.parent.span_id for span in spans} == {caller.context.span_id}
+    assert {span.parent.span_id for span in spans} == {caller.get_span_context().span_id}
     assert sandbox.token_requests == 2

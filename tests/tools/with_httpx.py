@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -16,68 +15,29 @@ import hishel
 import hishel.httpx
 import httpx
 import respx
-import vcr
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
 from dolby_auth_plugin.httpx import DolbyAuth
 from dolby_auth_plugin.sandbox import Sandbox
 
-from .exercises import Send, Toolbox, asked, asking
-from .observers import sentry
+from . import exercises
+from .exercises import Send, Tool, asked, asking
+from .observers import instrumented, recorded, sentry
 
-HTTPX = Toolbox("httpx")
-
-
-def through(client: httpx.Client, sandbox: Sandbox) -> Send:
-    client.auth = DolbyAuth(**sandbox.options)
-    client.follow_redirects = True
-
-    def send(method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
-        response = client.request(method, url, content=body, timeout=20)
-        return response.status_code, response.content
-
-    return send
+usual = functools.partial(exercises.usual, library=httpx, auth=DolbyAuth, client=httpx.Client)
 
 
-@HTTPX.add("respx")
-def _respx(sandbox: Sandbox, stack: ExitStack) -> Send:
-    stack.enter_context(respx.mock()).route(host="127.0.0.1").pass_through()
-    return through(stack.enter_context(httpx.Client()), sandbox)
+def passing() -> Any:
+    router = respx.mock()
+    router.route(host="127.0.0.1").pass_through()
+    return router
 
 
-@HTTPX.add("vcrpy")
-def _vcrpy(sandbox: Sandbox, stack: ExitStack) -> Send:
-    folder = stack.enter_context(TemporaryDirectory())
-    stack.enter_context(vcr.use_cassette(f"{folder}/calls.yaml", record_mode="all"))
-    return through(stack.enter_context(httpx.Client()), sandbox)
+def with_cache() -> Any:
+    return hishel.httpx.CacheClient(storage=hishel.SqliteStorage(database_path=":memory:"))
 
 
-@HTTPX.add("hishel", trick="Protect its cache file: hishel stores the request headers, and so the token.")
-def _hishel(sandbox: Sandbox, stack: ExitStack) -> Send:
-    storage = hishel.SqliteStorage(database_path=":memory:")
-    return through(stack.enter_context(hishel.httpx.CacheClient(storage=storage)), sandbox)
-
-
-@HTTPX.add("`http2=True`", "h2", trick="The simulated Dolby.io speaks HTTP/1.1 only.")
-def _http2(sandbox: Sandbox, stack: ExitStack) -> Send:
-    return through(stack.enter_context(httpx.Client(http2=True)), sandbox)
-
-
-@HTTPX.add("OpenTelemetry", "opentelemetry-instrumentation-httpx")
-def _opentelemetry(sandbox: Sandbox, stack: ExitStack) -> Send:
-    HTTPXClientInstrumentor().instrument()
-    stack.callback(HTTPXClientInstrumentor().uninstrument)
-    return through(stack.enter_context(httpx.Client()), sandbox)
-
-
-@HTTPX.add("Sentry", "sentry-sdk")
-def _sentry(sandbox: Sandbox, stack: ExitStack) -> Send:
-    stack.enter_context(sentry([]))
-    return through(stack.enter_context(httpx.Client()), sandbox)
-
-
-@HTTPX.add("FastAPI")
-def _fastapi(sandbox: Sandbox, stack: ExitStack) -> Send:
+def with_fastapi(sandbox: Sandbox, stack: ExitStack) -> Send:
     """Each call is a request to an app, whose handler calls the sandbox."""
 
     @asynccontextmanager
@@ -101,10 +61,7 @@ def _fastapi(sandbox: Sandbox, stack: ExitStack) -> Send:
     return send
 
 
-@HTTPX.add(
-    "aiohttp", trick="`await auth.atoken()` for each request; after a 401 `auth.invalidate()`, and send it again"
-)
-def _aiohttp(sandbox: Sandbox, stack: ExitStack) -> Send:
+def with_aiohttp(sandbox: Sandbox, stack: ExitStack) -> Send:
     auth = DolbyAuth(**sandbox.options)
 
     async def once(method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
@@ -124,3 +81,32 @@ def _aiohttp(sandbox: Sandbox, stack: ExitStack) -> Send:
 
     portal = stack.enter_context(anyio.from_thread.start_blocking_portal())
     return functools.partial(portal.call, call)
+
+
+TOOLS = [
+    usual("respx", around=passing),
+    usual("vcrpy", around=recorded),
+    usual(
+        "hishel",
+        client=with_cache,
+        trick="Protect its cache file: hishel stores the request headers, and so the token.",
+    ),
+    usual(
+        "`http2=True`",
+        "h2",
+        client=lambda: httpx.Client(http2=True),
+        trick="The simulated Dolby.io speaks HTTP/1.1 only.",
+    ),
+    usual(
+        "OpenTelemetry", "opentelemetry-instrumentation-httpx", around=lambda: instrumented(HTTPXClientInstrumentor())
+    ),
+    usual("Sentry", "sentry-sdk", around=lambda: sentry([])),
+    Tool("httpx", "FastAPI", "fastapi", with_fastapi),
+    Tool(
+        "httpx",
+        "aiohttp",
+        "aiohttp",
+        with_aiohttp,
+        "`await auth.atoken()` for each request; after a 401 `auth.invalidate()`, and send it again once.",
+    ),
+]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
-from concurrent.futures import Future
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +18,6 @@ import requests_mock
 import requests_toolbelt.sessions
 import responses
 import urllib3
-import vcr
 from cachecontrol import CacheControl
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from requests.adapters import HTTPAdapter
@@ -28,104 +27,39 @@ from dolby_auth_plugin import AppCredentials
 from dolby_auth_plugin.requests import DolbyAuth
 from dolby_auth_plugin.sandbox import Sandbox
 
-from .exercises import Send, Toolbox, asked, asking
-from .observers import sentry
+from . import exercises
+from .exercises import Send, Tool, asked, asking, through
+from .observers import instrumented, recorded, sentry
 
-REQUESTS = Toolbox("requests")
-
-
-def through(session: Any, sandbox: Sandbox, /, **options: Any) -> Send:
-    session.auth = DolbyAuth(**{**sandbox.options, **options})
-
-    def send(method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
-        response = session.request(method, url, data=body, timeout=20)
-        if isinstance(response, Future):
-            response = response.result()
-        return response.status_code, response.content
-
-    return send
+usual = functools.partial(exercises.usual, library=requests, auth=DolbyAuth, client=requests.Session)
 
 
-@REQUESTS.add("requests-mock")
-def _requests_mock(sandbox: Sandbox, stack: ExitStack) -> Send:
-    stack.enter_context(requests_mock.Mocker(real_http=True))
-    return through(stack.enter_context(requests.Session()), sandbox)
-
-
-@REQUESTS.add("responses")
-def _responses(sandbox: Sandbox, stack: ExitStack) -> Send:
-    mock = stack.enter_context(responses.RequestsMock())
+def passing() -> Any:
+    mock = responses.RequestsMock()
     mock.add_passthru("http://127.0.0.1")
-    return through(stack.enter_context(requests.Session()), sandbox)
+    return mock
 
 
-@REQUESTS.add("vcrpy")
-def _vcrpy(sandbox: Sandbox, stack: ExitStack) -> Send:
-    folder = stack.enter_context(TemporaryDirectory())
-    stack.enter_context(vcr.use_cassette(f"{folder}/calls.yaml", record_mode="all"))
-    return through(stack.enter_context(requests.Session()), sandbox)
+def retrying() -> requests.Session:
+    session = requests.Session()
+    session.mount("http://", HTTPAdapter(max_retries=urllib3.Retry(3, status_forcelist=[502, 503])))
+    return session
 
 
-@REQUESTS.add(
-    "betamax",
-    trick="`DolbyAuth(session=session)` records the token request too. A recorded 401 is replayed, but not healed.",
-)
-def _betamax(sandbox: Sandbox, stack: ExitStack) -> Send:
+def with_betamax(sandbox: Sandbox, stack: ExitStack) -> Send:
     folder = stack.enter_context(TemporaryDirectory())
     session = stack.enter_context(requests.Session())
     stack.enter_context(betamax.Betamax(session, folder).use_cassette("calls"))
-    return through(session, sandbox, session=session)
+    return through(session, DolbyAuth(**sandbox.options, session=session))
 
 
-@REQUESTS.add("requests-cache")
-def _requests_cache(sandbox: Sandbox, stack: ExitStack) -> Send:
-    return through(stack.enter_context(requests_cache.CachedSession(backend="memory")), sandbox)
-
-
-@REQUESTS.add("CacheControl")
-def _cache_control(sandbox: Sandbox, stack: ExitStack) -> Send:
-    return through(CacheControl(stack.enter_context(requests.Session())), sandbox)
-
-
-@REQUESTS.add(
-    "requests-toolbelt", trick="`data=encoder.to_string()`: a `MultipartEncoder` itself is not sent again after a 401."
-)
-def _toolbelt(sandbox: Sandbox, stack: ExitStack) -> Send:
-    return through(stack.enter_context(requests_toolbelt.sessions.BaseUrlSession(sandbox.url)), sandbox)
-
-
-@REQUESTS.add("requests-futures")
-def _futures(sandbox: Sandbox, stack: ExitStack) -> Send:
-    return through(stack.enter_context(FuturesSession()), sandbox)
-
-
-@REQUESTS.add("urllib3's Retry", "urllib3")
-def _retry(sandbox: Sandbox, stack: ExitStack) -> Send:
-    session = stack.enter_context(requests.Session())
-    session.mount("http://", HTTPAdapter(max_retries=urllib3.Retry(3, status_forcelist=[502, 503])))
-    return through(session, sandbox)
-
-
-@REQUESTS.add("OpenTelemetry", "opentelemetry-instrumentation-requests")
-def _opentelemetry(sandbox: Sandbox, stack: ExitStack) -> Send:
-    RequestsInstrumentor().instrument()
-    stack.callback(RequestsInstrumentor().uninstrument)
-    return through(stack.enter_context(requests.Session()), sandbox)
-
-
-@REQUESTS.add("Sentry", "sentry-sdk")
-def _sentry(sandbox: Sandbox, stack: ExitStack) -> Send:
-    stack.enter_context(sentry([]))
-    return through(stack.enter_context(requests.Session()), sandbox)
-
-
-@REQUESTS.add("Flask")
-def _flask(sandbox: Sandbox, stack: ExitStack) -> Send:
+def with_flask(sandbox: Sandbox, stack: ExitStack) -> Send:
     """Each call is a request to an app, whose view calls the sandbox. The app's context reaches the callable."""
     app = flask.Flask(__name__)
     app.config["DOLBY"] = AppCredentials(sandbox.app_key, sandbox.app_secret)
-    options = {"app_key": None, "app_secret": None, "credentials": lambda: flask.current_app.config["DOLBY"]}
-    call = through(stack.enter_context(requests.Session()), sandbox, **options)
+    options = {**sandbox.options, "app_key": None, "app_secret": None}
+    auth = DolbyAuth(**options, credentials=lambda: flask.current_app.config["DOLBY"])
+    call = through(stack.enter_context(requests.Session()), auth)
 
     def view() -> tuple[bytes, int]:
         status, body = call(*asked(flask.request.data))
@@ -141,8 +75,7 @@ def _flask(sandbox: Sandbox, stack: ExitStack) -> Send:
     return send
 
 
-@REQUESTS.add("gevent", trick="`gevent.monkey.patch_all()` before anything else is imported.")
-def _gevent(sandbox: Sandbox, stack: ExitStack) -> Send:
+def with_gevent(sandbox: Sandbox, stack: ExitStack) -> Send:
     """In a process of its own, which reads a call from each line and prints its result."""
     command = [sys.executable, "-c", _PATCHED, json.dumps(sandbox.options)]
     child = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
@@ -178,3 +111,33 @@ def call(line):
 for line in sys.stdin:
     gevent.spawn(call, line).get()
 """
+
+TOOLS = [
+    usual("requests-mock", around=lambda: requests_mock.Mocker(real_http=True)),
+    usual("responses", around=passing),
+    usual("vcrpy", around=recorded),
+    usual("requests-cache", client=lambda: requests_cache.CachedSession(backend="memory")),
+    usual("CacheControl", client=lambda: CacheControl(requests.Session())),
+    usual(
+        "requests-toolbelt",
+        client=requests_toolbelt.sessions.BaseUrlSession,
+        trick="`data=encoder.to_string()`: a `MultipartEncoder` itself is not sent again after a 401.",
+    ),
+    usual("requests-futures", client=FuturesSession),
+    usual("urllib3's Retry", "urllib3", client=retrying),
+    usual(
+        "OpenTelemetry",
+        "opentelemetry-instrumentation-requests",
+        around=lambda: instrumented(RequestsInstrumentor()),
+    ),
+    usual("Sentry", "sentry-sdk", around=lambda: sentry([])),
+    Tool(
+        "requests",
+        "betamax",
+        "betamax",
+        with_betamax,
+        "`DolbyAuth(session=session)` records the token request too. A recorded 401 is replayed, but not healed.",
+    ),
+    Tool("requests", "Flask", "flask", with_flask),
+    Tool("requests", "gevent", "gevent", with_gevent, "`gevent.monkey.patch_all()` before anything else is imported."),
+]
