@@ -7,6 +7,7 @@ token request before the hook ends.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -146,7 +147,11 @@ def test_with_the_pytest_fixture_of_requests_mock_a_401_is_healed(tmp_path: Path
     )
     command = [sys.executable, "-m", "pytest", "-p", "requests_mock", "-p", "no:cacheprovider", "test_users.py"]
 
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    # The variable may have a path relative to the project.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert "1 passed" in done.stdout, done.stdout
 

@@ -608,7 +608,9 @@ for _ in range(300):
     try:
         go.release()
         subject.token()
-        while True:
+        # Python itself sometimes loses an interrupt.
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
             # Short sleeps, because a signal that comes just before a sleep does not end it.
             time.sleep(0.001)
     except KeyboardInterrupt:
