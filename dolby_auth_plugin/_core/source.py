@@ -260,11 +260,9 @@ class TokenSource:
 
         After a KeyboardInterrupt, no caller may wait for this fetch. A thread of it that starts later does nothing.
         """
-        if fetch is None:
-            return
         with self._lock:
-            # Checked under the lock: its thread may just take the fetch.
-            if fetch.runner != threading.get_ident():
+            # Under the lock, because the fetch's thread may take it at this moment.
+            if fetch is None or fetch.runner != threading.get_ident():
                 return
             self._state.settle(fetch, None, Instant.now(self.fetcher.clock))
         _wake(fetch)

@@ -656,7 +656,8 @@ def assert_no_token_where_none_belongs(session: requests.Session, location: str)
     ],
 )
 def test_a_redirect_is_read_as_requests_reads_it(session: type[requests.Session], location: str) -> None:
-    assert 0 == assert_no_token_where_none_belongs(session(), location)
+    """Python 3.13 reads four slashes as a path on the same host."""
+    assert_no_token_where_none_belongs(session(), location)
 
 
 @hypothesis.settings(
