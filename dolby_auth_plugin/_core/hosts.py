@@ -27,13 +27,14 @@ _OPENED_AS = {"wss": "https", "ws": "http"}
 
 # A host name as it is dialled: whole labels of letters, digits, hyphens and underscores.
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
-_PORT = re.compile(r"[0-9]{1,5}")
+_PORT = r"[0-9]{1,5}"
 
 # Characters of a host name (RFC 1035 §2.3.4). No resolver accepts more, and nothing longer is remembered.
 MAX_HOST = 253
 
-# Host and port of the token endpoint. `urlsplit` accepts more. The libraries reject the rest, or each reads it differently.
-_NETLOC = re.compile(rf"(?:{_NAME.pattern}|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECASE)
+# Host and port of the token endpoint. `urlsplit` accepts more. The libraries reject the rest, or each reads it differently. It is
+# compiled when it is first used, because that takes as long as importing two modules.
+_NETLOC = rf"(?:{_NAME.pattern}|\[[0-9a-f:.]+\])(?::[0-9]*)?"
 
 # Characters of a URL. Servers, and httpx, refuse more.
 _MAX_URL = 8_000
@@ -190,7 +191,7 @@ def check_token_url(token_url: str) -> SplitResult:
         raise ValueError("token_url must not contain userinfo: the app key and secret are sent as Basic credentials")
     if not host or parts.scheme not in ("https", "http"):
         raise ValueError(f"token_url must be an absolute https URL, got {_shown(token_url)!r}")
-    if not _NETLOC.fullmatch(parts.netloc):
+    if not re.fullmatch(_NETLOC, parts.netloc, re.IGNORECASE):
         raise ValueError(f"token_url must have a plain host name or address, got {_shown(token_url)!r}")
     if parts.scheme == "http" and not is_loopback(_canonical(host)):
         raise ValueError(f"token_url must be https (http is for loopback only), got {_shown(token_url)!r}")
@@ -263,7 +264,7 @@ def _entry_complaint(entry: str, name: str, port: str | None, *, in_brackets: bo
     if "/" in entry:
         return "give a host name without scheme and path"
     complaint = _address_complaint(name) if in_brackets else _name_complaint(name, port)
-    if complaint is None and port is not None and not (_PORT.fullmatch(port) and 0 < int(port) <= 65_535):
+    if complaint is None and port is not None and not (re.fullmatch(_PORT, port) and 0 < int(port) <= 65_535):
         return "a port is a number from 1 to 65,535"
     return complaint
 
