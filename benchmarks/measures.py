@@ -27,7 +27,7 @@ from typing import Any
 
 if __name__ == "__main__" and json.loads(sys.argv[1])["library"] == "httpx":
     # authlib uses httpx only if it cannot import httpx2.
-    sys.modules["httpx2"] = None  # type: ignore[assignment]
+    sys.modules["httpx2"] = None  # type: ignore[assignment] # an import of it fails then
 
 from .crowd import Call, Tasks, crowd_of
 from .server import control

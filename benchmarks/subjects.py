@@ -102,7 +102,7 @@ def _constant(library: str, is_async: bool) -> Subject:
         host = import_module(library)
         value = f"Bearer {CONSTANT}"
 
-        class ConstantHeader(host.auth.AuthBase if library == "requests" else host.Auth):  # type: ignore[misc]
+        class ConstantHeader(host.auth.AuthBase if library == "requests" else host.Auth):  # type: ignore[misc] # known at run time
             def __call__(self, request: Any) -> Any:
                 request.headers["Authorization"] = value
                 return request

@@ -111,7 +111,8 @@ class TokenSource:
         Args:
             host: The `host:port` that the token is for. None: a token that no host refused.
             timeout: Seconds that this caller waits at most, if shorter than the source's own timeout.
-            in_caller: Whether a fetch that this caller begins and needs runs in its own thread. That fetch has no deadline.
+            in_caller: Whether a fetch that this caller begins and needs runs in the calling thread. Then no try begins after
+                the timeout, but the caller waits for the last one.
 
         Raises:
             TokenError: If no token can be obtained.

@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call":
-        _RESULTS.extend((case, report.passed) for name, case in report.user_properties if name == "exercise")  # type: ignore[misc]
+        _RESULTS.extend((case, report.passed) for name, case in report.user_properties if name == "exercise")  # type: ignore[misc] # pytest calls it an object
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
