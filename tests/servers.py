@@ -286,6 +286,14 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
 
 
 @contextmanager
+def refusing() -> Iterator[str]:
+    """The `host:port` of a port that refuses connections. It stays taken, or a server of another test could get it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield "{}:{}".format(*taken.getsockname())
+
+
+@contextmanager
 def proxying() -> Iterator[Proxy]:
     with _serving(Proxy()) as proxy:
         yield proxy

@@ -25,7 +25,7 @@ from ..drivers import Client, Driver
 from ..fakes import FakeClock, wait_for_fetches
 from ..internals import fresh_tls_contexts
 from ..matrix import ALL, SYNC, each, label, names_settings
-from ..servers import Proxy, Received, Reply, Server, proxying, serving
+from ..servers import Proxy, Received, Reply, Server, proxying, refusing, serving
 
 MEDIA, TOKEN_HOST = "api.dolby.com:443", "api.dolby.io:443"
 URL = "https://api.dolby.com/media/jobs"
@@ -271,11 +271,10 @@ def test_a_proxy_that_fails_is_a_token_error_that_shows_no_password(
 def test_an_unreachable_proxy_is_reported_with_the_error_of_the_system(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving() as gone:
-        pass
-    monkeypatch.setenv("https_proxy", with_credentials(gone))
+    with refusing() as host:
+        monkeypatch.setenv("https_proxy", f"http://proxy-user:proxy-canary@{host}")
 
-    error, shown = complaint(driver)
+        error, shown = complaint(driver)
 
     assert_useful(error, shown)
     assert "Connection refused" in str(error)

@@ -48,7 +48,7 @@ from ..drivers import Driver
 from ..fakes import Gate, answer, eventually, make_source, wait_for_fetches
 from ..internals import fetcher_of, parts_of, sender_of, source_of, thread_frames
 from ..matrix import ASYNCIO, HTTPX, HTTPX2, REQUESTS, SYNC, Scene, each, matrix
-from ..servers import Received, Reply, serving
+from ..servers import Received, Reply, refusing, serving
 
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
 
@@ -269,10 +269,9 @@ def misses_a_scope(caller: Caller) -> None:
 
 
 def has_no_server(caller: Caller) -> None:
-    with serving() as gone:
-        pass
-    caller.scene.token_url = caller.scene.token_url.replace(caller.scene.endpoint.host, gone.host)
-    caller.fails()
+    with refusing() as host:
+        caller.scene.token_url = caller.scene.token_url.replace(caller.scene.endpoint.host, host)
+        caller.fails()
 
 
 def is_refused_a_certificate(caller: Caller) -> None:
