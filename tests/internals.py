@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from dolby_auth_plugin import AccessToken
 from dolby_auth_plugin._core import forks
 from dolby_auth_plugin._core.fetch import Fetcher, Sender
-from dolby_auth_plugin._core.refusals import Allowance
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._core.state import TokenState
 from dolby_auth_plugin._httpx import resend as httpx_resend
@@ -145,7 +144,8 @@ def parts_of(auth: Any) -> list[Any]:
         source,
         source._state,
         source._state.token,
-        source._state._failure,
+        source._state._backoff,
+        source._state._backoff._failure,
         fetcher,
         fetcher.send,
         fetcher.endpoint,
@@ -220,28 +220,33 @@ def copy_of_state(state: Any) -> Any:
     copy = object.__new__(type(state))
     for name, value in zip(TokenState.__slots__, _slots_of_state(state), strict=True):
         setattr(copy, name, value)
-    copy._allowance = Allowance()
-    copy._allowance._full_at = state._allowance._full_at
+    for name in ("_allowance", "_backoff"):
+        setattr(copy, name, _copy_of_slots(getattr(state, name)))
     return copy
 
 
 def copy_of_fetch(fetch: Any) -> Any:
     """A `Fetch` that goes its own way. Nobody may wait for it."""
-    copy = object.__new__(type(fetch))
-    for name in type(fetch).__slots__:
-        setattr(copy, name, getattr(fetch, name))
+    return _copy_of_slots(fetch)
+
+
+def _copy_of_slots(original: Any) -> Any:
+    copy = object.__new__(type(original))
+    for name in type(original).__slots__:
+        setattr(copy, name, getattr(original, name))
     return copy
 
 
 def memory_of(state: Any) -> tuple[Any, ...]:
     """What a `TokenState` remembers: times, whatever else can be compared, the hosts that refused the token."""
+    backoff = state._backoff
     return (
-        (state._allowance._full_at, state._failure_until, state._next_renewal),
+        (state._allowance._full_at, backoff._failure_until, backoff._next_renewal),
         (
             state._is_charged,
-            state._failed_renewals,
-            state._failure is None,
-            state._failed_credentials,
+            backoff._failed_renewals,
+            backoff._failure is None,
+            backoff._failed_credentials,
             state._unreported,
             state._scope_reported,
             state.ready[0] is None,

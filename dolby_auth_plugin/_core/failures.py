@@ -89,6 +89,18 @@ def out_of_time(seconds: float) -> Failure:
     )
 
 
+def too_many_overdue(number: int, seconds: float) -> Failure:
+    """The failure of a caller while *number* overdue fetches are alive, and no other one begins for *seconds*."""
+    return Failure(
+        f"No token: {number} earlier token requests still wait for an answer, long after the timeout. Another one starts in"
+        f" {seconds:.0f} s. Check whether credentials=, or a hook or adapter of session= or client=, waits without a limit."
+        f"{_CHECK_NETWORK}",
+        reason="too many token requests wait",
+        retry_after=seconds,
+        retryable=True,
+    )
+
+
 def expired_on_arrival() -> Failure:
     """The failure of a fetch that took longer than its token lives."""
     return Failure(

@@ -271,6 +271,7 @@ class TokenSource:
     def _run(self, fetch: Fetch, *, in_caller: bool = False) -> None:
         with self._lock:
             if fetch.ended:
+                self._state.settle(fetch, None, Instant.now(self.fetcher.clock))
                 return
             fetch.runner = threading.get_ident()
         began = Instant.now(self.fetcher.clock)
@@ -314,7 +315,7 @@ class TokenSource:
     def reset_after_fork(self) -> None:
         """In a child, only the forking thread lives: another one may have held the lock, or run the fetch."""
         self._lock = threading.RLock()
-        self._state.forget_fetch()
+        self._state.reset_after_fork()
 
 
 def _wake(fetch: Fetch) -> None:

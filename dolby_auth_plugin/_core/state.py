@@ -20,19 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from .backoff import Backoff
 from .credentials import AppCredentials
 from .errors import Failure
 from .failures import expired_on_arrival, out_of_time
 from .refusals import Allowance
 from .scope import missing
 from .token import AccessToken, Instant
-
-# Seconds for which a failure is given to callers without another fetch. The endpoint can make it longer (`Retry-After`), up to
-# the second number.
-FAILURE_MEMORY, FAILURE_MEMORY_MAX = 3.0, 10.0
-
-# The pause after a failed renewal starts with the failure's own memory, and doubles at most this many times.
-_PAUSE_DOUBLINGS = 4
 
 _NO_HOSTS: frozenset[str] = frozenset()
 
@@ -85,13 +79,8 @@ class TokenState:
 
     __slots__ = (
         "_allowance",
-        "_asks_credentials",
-        "_failed_credentials",
-        "_failed_renewals",
-        "_failure",
-        "_failure_until",
+        "_backoff",
         "_is_charged",
-        "_next_renewal",
         "_refused_by",
         "_scope",
         "_scope_reported",
@@ -105,7 +94,6 @@ class TokenState:
     def __init__(self, scope: tuple[str, ...], timeout: float, *, asks_credentials: bool) -> None:
         self._scope = scope
         self._timeout = timeout
-        self._asks_credentials = asks_credentials
         self.token: AccessToken | None = None
         # The token while it can be handed out without a decision: no host refused it, and no warning is due.
         self.ready = _NOTHING_READY
@@ -115,13 +103,7 @@ class TokenState:
         self._refused_by = _NO_HOSTS
         self._is_charged = False
         self._allowance = Allowance()
-        # The last failure, and the credentials that failed.
-        self._failure: Failure | None = None
-        self._failure_until = 0.0
-        self._failed_credentials: AppCredentials | None = None
-        # The monotonic time before which no renewal begins, and how many failed in a row.
-        self._next_renewal = float("-inf")
-        self._failed_renewals = 0
+        self._backoff = Backoff(asks_credentials=asks_credentials)
         # Scopes that were not granted. They are reported once in the life of an auth object.
         self._unreported: tuple[str, ...] = ()
         self._scope_reported = False
@@ -143,18 +125,12 @@ class TokenState:
             return outcome
         token = self.token
         if token is not None and self.is_good_for(host, now):
-            # A renewal would ask again at once what has just failed.
-            is_paused = now.monotonic < self._next_renewal or self._remembered(now) is not None
-            if not token.is_fresh(now) and self.fetch is None and not is_paused:
+            if not token.is_fresh(now) and self.fetch is None and self._backoff.may_renew(now):
                 self._begin(now, is_renewal=True)
             return token
         if self.fetch is not None:
             return self.fetch
-        failure = self._remembered(now)
-        # A callable may give other credentials by now. Only a fetch can ask it.
-        if failure is not None and (self._failed_credentials is None or not self._asks_credentials):
-            return failure
-        return self._begin(now, is_renewal=False)
+        return self._backoff.instead_of_fetch(now) or self._begin(now, is_renewal=False)
 
     def is_good_for(self, host: str | None, now: Instant) -> bool:
         """Whether the token may be sent to *host*: it has not expired, and the host has not refused it."""
@@ -181,6 +157,7 @@ class TokenState:
         return joined.outcome if joined.is_discarded and joined.outcome.is_good(now) else None
 
     def _begin(self, now: Instant, *, is_renewal: bool) -> Fetch:
+        self._backoff.begin(now)
         self.fetch = Fetch(now.monotonic + self._timeout, is_renewal=is_renewal)
         return self.fetch
 
@@ -193,22 +170,22 @@ class TokenState:
         Returns:
             The failure with which it ends at once: the same credentials have just failed.
         """
-        failure = self._remembered(now)
-        if failure is not None and credentials == self._failed_credentials:
-            return failure
-        fetch.credentials = credentials
-        return None
+        failure = self._backoff.failure_of(credentials, now)
+        if failure is None:
+            fetch.credentials = credentials
+        return failure
 
     def settle(self, fetch: Fetch, outcome: AccessToken | Failure | None, now: Instant) -> None:
         """
         Record how *fetch* ended. The caller then wakes the waiters.
 
         Args:
-            fetch: If it has ended already because it was overdue, the outcome is dropped.
+            fetch: If it has ended already because it was overdue, the outcome is dropped. Its thread ends now.
             outcome: A new token; the present token, if it stays; a failure; None if the fetch was given up.
             now: The present time.
         """
         if fetch.ended:
+            self._backoff.remove_overdue(fetch)
             return
         if isinstance(outcome, AccessToken) and not outcome.is_good(now):
             outcome = expired_on_arrival()
@@ -216,10 +193,10 @@ class TokenState:
             if isinstance(outcome, AccessToken):
                 self._keep(outcome, fetch, now)
             elif outcome is not None:
-                self._remember(outcome, fetch, now)
+                self._backoff.remember(outcome, fetch.credentials, now, is_renewal=fetch.is_renewal)
         # In this order, a KeyboardInterrupt in between leaves no ended fetch that callers would join.
         if self.fetch is fetch:
-            self.forget_fetch()
+            self._forget_fetch()
         fetch.outcome = outcome
         fetch.ended = True
 
@@ -234,19 +211,23 @@ class TokenState:
         if fetch is None or now.monotonic < fetch.deadline:
             return None
         if fetch.is_renewal:
-            self.postpone_renewal(now)
+            self._backoff.postpone_renewal(now)
             self.settle(fetch, None, now)
         else:
             self.settle(fetch, out_of_time(self._timeout), now)
+        self._backoff.add_overdue(fetch)
         return fetch
 
-    def postpone_renewal(self, now: Instant, pause: float = FAILURE_MEMORY) -> None:
-        """Begin no renewal for *pause* seconds; longer after each further failure."""
-        self._next_renewal = now.monotonic + pause * 2 ** min(self._failed_renewals, _PAUSE_DOUBLINGS)
-        self._failed_renewals += 1
+    def postpone_renewal(self, now: Instant) -> None:
+        """Begin no renewal for some seconds: this one could not be started."""
+        self._backoff.postpone_renewal(now)
 
-    def forget_fetch(self) -> None:
-        """No fetch runs: it has ended, or this is a forked child, where its thread does not exist."""
+    def reset_after_fork(self) -> None:
+        """This is a forked child, where no thread of a fetch exists."""
+        self._backoff.forget_overdue()
+        self._forget_fetch()
+
+    def _forget_fetch(self) -> None:
         self.fetch = None
         if not self._is_charged:
             # The allowance was used up, and requests waited for this fetch. Without a new token, they get the old one.
@@ -257,32 +238,14 @@ class TokenState:
         if token is not self.token:
             if token.scope is not None and not self._scope_reported:
                 self._unreported = tuple(missing(self._scope, token.scope))
-            self._forget_failures()
+            self._backoff.forget()
         elif fetch.is_renewal:
             # The token stays. Without a pause, every caller would begin the next renewal.
-            self.postpone_renewal(now)
+            self._backoff.postpone_renewal(now)
         self.token = token
         self._refused_by = _NO_HOSTS
         self._is_charged = False
         self._update_ready()
-
-    def _remember(self, failure: Failure, fetch: Fetch, now: Instant) -> None:
-        if failure is self._remembered(now):
-            # The failure came from memory. Do not extend how long it is remembered.
-            return
-        memory = min(max(FAILURE_MEMORY, failure.retry_after or 0), FAILURE_MEMORY_MAX)
-        self._failure, self._failure_until = failure, now.monotonic + memory
-        self._failed_credentials = fetch.credentials
-        if fetch.is_renewal:
-            self.postpone_renewal(now, memory)
-
-    def _remembered(self, now: Instant) -> Failure | None:
-        return self._failure if now.monotonic < self._failure_until else None
-
-    def _forget_failures(self) -> None:
-        self._failure = self._failed_credentials = None
-        self._next_renewal = float("-inf")
-        self._failed_renewals = 0
 
     # A host refuses a token, or a user drops it
 
@@ -311,7 +274,7 @@ class TokenState:
         self.token = None
         self._refused_by = _NO_HOSTS
         self._is_charged = False
-        self._forget_failures()
+        self._backoff.forget()
         self._update_ready()
         if self.fetch is not None:
             self.fetch.is_discarded = True

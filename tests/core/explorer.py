@@ -21,6 +21,13 @@ _REPLACED = ("A refuses the present token", *_TOKEN)
 _RENEWAL, _SECOND = "time moves to the renewal", "a second passes"
 _FAILED = ("a caller for A comes", "the fetch uses the first key")
 
+_OVERDUE = (
+    "time moves to the fetch's deadline",
+    _AGAIN,
+    "time moves until the failure is forgotten",
+    "a caller for A comes",
+)
+
 # Where walks begin: before the first event, and where many events lead. From the beginning alone, a walk would not get there.
 BEGINNINGS: tuple[tuple[str, ...], ...] = (
     (),
@@ -31,6 +38,9 @@ BEGINNINGS: tuple[tuple[str, ...], ...] = (
     # The allowance for refusals is used up. Time alone would fill it again until the renewal.
     (*_TOKEN, *_REPLACED * REPLACEMENTS),
     (*_TOKEN, *_REPLACED * REPLACEMENTS, "the wall clock jumps to the renewal"),
+    # Four fetches were overdue, and are still alive.
+    ("a caller for A comes", *_OVERDUE * 4),
+    ("a caller for A comes", *_OVERDUE * 4, "20 s pass", "20 s pass", *_TOKEN, "the wall clock jumps to the renewal"),
     # There never was a token.
     (*_FAILED, "the fetch ends with a final failure", _AGAIN, _SECOND),
     (*_FAILED, "the fetch ends with a retryable failure", _AGAIN, *(_SECOND,) * 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 
@@ -35,18 +36,33 @@ RULES = {
     "an ended fetch stays the running one": "an ended fetch is not the running one",
     "no failure is remembered": "no fetch begins while a failure is remembered",
     "credentials that failed are sent again": "credentials that have just failed are not sent again, others are",
+    "a callable is asked with each call": "no fetch begins while a failure is remembered",
+    "any number of overdue fetches": "while four overdue fetches are alive, one fetch begins in 30 seconds",
+    "a renewal although too many fetches are overdue": "while four overdue fetches are alive, one fetch begins in 30 seconds",
+    "an overdue fetch counts after its end": "no caller gets a failure that was forgotten",
+    "a child counts the overdue fetches of its parent": "no caller gets a failure that was forgotten",
     "waiters of a failed fetch fetch again": "a caller gets the failure of the fetch that it joined",
     "invalidate costs the waiters their token": "a caller from before `invalidate` gets the token of the fetch that it joined",
     "an invalidated token stays ready": "only the present token is ready",
 }
-MUTATIONS_OF_THE_STATE = {mutation.why: mutation for mutation in MUTATIONS if mutation.file == "_core/state.py"}
+FILES = ("_core/state.py", "_core/backoff.py")
+MUTATIONS_OF_THE_STATE = {mutation.why: mutation for mutation in MUTATIONS if mutation.file in FILES}
 
 
 def broken(mutation: Mutation) -> ModuleType:
-    """The module of the state with a mutation."""
-    module = ModuleType("broken_state")
+    """The module of the state with a mutation in it, or in the module of its backoff."""
+    if mutation.file == "_core/state.py":
+        return loaded(mutated(mutation))
+    module = loaded(inspect.getsource(state))
+    vars(module)["Backoff"] = loaded(mutated(mutation)).Backoff
+    return module
+
+
+def loaded(source: str) -> ModuleType:
+    """A module of the core with this source, which no other module imports."""
+    module = ModuleType("broken")
     module.__package__ = state.__package__
-    exec(compile(mutated(mutation), "<broken state>", "exec"), vars(module))
+    exec(compile(source, "<broken>", "exec"), vars(module))
     return module
 
 

@@ -26,6 +26,9 @@ LIFE, FRESH, GOOD, TIMEOUT = 100, 80.0, 95.0, 6.0
 # What the endpoint asks for with its retryable failure, and how long any other failure is remembered.
 RETRY_AFTER, MEMORY = 8.0, 3.0
 
+# Fetches may be overdue and alive; from this number on, one fetch begins in so many seconds.
+MAX_OVERDUE, OVERDUE_PAUSE = 4, 30.0
+
 # The allowance for refusals: replacements in a row, and seconds for each further one.
 REPLACEMENTS, SECONDS_EACH = 4, 20.0
 
@@ -84,7 +87,9 @@ class World:
         key: The credentials that it uses, once it has asked for them.
         is_by_refusal: Whether a refusal is the only reason for it.
         discarded: If `invalidate` has discarded it: which call of `invalidate`.
-        late: An overdue fetch, whose thread may still run.
+        late: The overdue fetches, whose threads still run.
+        begun_at: When the last fetch began.
+        ask_again_at: While a failure is remembered: when a callable may be asked again.
         present: The token that the state should have.
         opens, ends: When its renewal opens, and when it expires.
         earlier: A token that was replaced or dropped.
@@ -108,7 +113,8 @@ class World:
         self.key: AppCredentials | None = None
         self.is_by_refusal = False
         self.discarded: int | None = None
-        self.late: Any = None
+        self.late: tuple[Any, ...] = ()
+        self.begun_at = self.ask_again_at = ALWAYS
         self.present: AccessToken | None = None
         self.opens = self.ends = self.now
         self.earlier: AccessToken | None = None
@@ -161,8 +167,12 @@ class World:
         return self.now.monotonic < self.failure_until
 
     def may_ask(self) -> bool:
-        """Whether a callable may give other credentials than those that have failed. Only a fetch can tell."""
-        return self.asks and self.failed_key is not None
+        """Whether a callable may be asked for other credentials than those that have failed. Only a fetch can ask it."""
+        return self.asks and self.failed_key is not None and self.now.monotonic >= self.ask_again_at
+
+    def is_blocked(self) -> bool:
+        """Whether too many overdue fetches are alive."""
+        return len(self.late) >= MAX_OVERDUE and self.now.monotonic < self.begun_at + OVERDUE_PAUSE
 
     # Which events can come
 
@@ -176,7 +186,7 @@ class World:
                 yield f"the waiting caller for {caller.host or 'no host'} asks again", World.ask_again, number
         if self.running is not None:
             yield from self._ends_of_fetch()
-        if self.late is not None:
+        if self.late:
             yield "the overdue fetch brings a token", World.bring_late, None
         yield from self._moves_of_time()
         for host in HOSTS:
@@ -185,7 +195,7 @@ class World:
             if self.earlier is not None:
                 yield f"{host} refuses an earlier token", World.refuse_earlier, host
         yield "invalidate", World.invalidate, None
-        if self.running is not None or self.marked:
+        if self.running is not None or self.marked or self.late:
             yield "a fork, and the child goes on", World.fork, None
 
     def _ends_of_fetch(self) -> Iterator[Event]:
@@ -249,7 +259,7 @@ class World:
         self._compare_with_joined(step, caller)
         if isinstance(step, AccessToken):
             self._gets_token(step, caller)
-            is_due = step is self.present and not self.is_fresh() and not self.is_paused()
+            is_due = step is self.present and not self.is_fresh() and not self.is_paused() and not self.is_blocked()
             require(had_fetch or begun is not None or not is_due, "a token in renewal is renewed")
         elif isinstance(step, Failure):
             self._gets_failure(step, caller)
@@ -290,6 +300,8 @@ class World:
         if caller.joined is not None and caller.joined.outcome is failure:
             return
         require(not self.is_good() or self.is_refused(caller.host), "nobody fails while the token is good for its host")
+        if self.is_blocked():
+            return
         require(self.is_failing(), "no caller gets a failure that was forgotten")
         require(not self.may_ask(), "other credentials are asked for while a failure is remembered")
 
@@ -307,12 +319,16 @@ class World:
     def _begin(self, fetch: Any, host: str | None) -> None:
         fetch.runner = 1
         require(self.running is None, "at most one fetch runs")
+        require(not self.is_blocked(), "while four overdue fetches are alive, one fetch begins in 30 seconds")
+        self.begun_at = self.now.monotonic
         if fetch.is_renewal:
             require(self.is_good() and not self.is_fresh(), "a renewal begins in the time for renewals")
             require(not self.is_paused(), "no renewal begins during a pause")
         else:
             require(not self.is_good() or self.is_refused(host), "nobody waits while the token is good for its host")
             require(not self.is_failing() or self.may_ask(), "no fetch begins while a failure is remembered")
+            if self.is_failing():
+                self.ask_again_at = self.now.monotonic + 1
         self.running, self.key, self.discarded = fetch, None, None
         self.is_by_refusal = not fetch.is_renewal and self.is_good()
 
@@ -375,7 +391,7 @@ class World:
         require(fetch.ended == is_overdue, "a fetch is given up at its deadline, and not before")
         if not is_overdue:
             return
-        self.late, self.running = fetch, None
+        self.late, self.running = (*self.late, fetch), None
         if self.discarded is None:
             if fetch.is_renewal:
                 self._pause(MEMORY)
@@ -393,7 +409,8 @@ class World:
 
     def bring_late(self, _: None) -> None:
         """A fetch that was given up brings a token after all."""
-        token, self.late, late = self._issue(self.now), None, self.late
+        token, late = self._issue(self.now), self.late[0]
+        self.late = self.late[1:]
         before = self._inside()
         self.state.settle(late, token, self.now)
         require(before == self._inside() and late.outcome is not token, "the token of an overdue fetch is dropped")
@@ -489,8 +506,8 @@ class World:
 
     def fork(self, _: None) -> None:
         """The walk goes on in a child, which has no other thread: no caller waits, and no fetch runs."""
-        self.state.forget_fetch()
-        self.callers, self.late = (), None
+        self.state.reset_after_fork()
+        self.callers, self.late = (), ()
         if self.running is not None:
             self._pay_back(self.now.monotonic)
         self.running = self.discarded = None
@@ -547,10 +564,11 @@ class World:
                     self._age(self.discarded),
                 ),
                 self.key,
-                (self.late is None, self.earlier is None, self.warnings, self.is_paid),
+                (min(len(self.late), MAX_OVERDUE + 1), self.earlier is None, self.warnings, self.is_paid),
+                (self._to_wait(self.begun_at + OVERDUE_PAUSE) if self.late else 0, self._to_wait(self.ask_again_at)),
                 (self._roughly(self.full_at - now), self._roughly(times[0] - now)),
-                tuple([max(0.0, time - now) for time in (self.may_replace_at, self.failure_until, self.pause_until)]),
-                (max(0.0, times[1] - now), max(0.0, times[2] - now), min(5, self.failed_renewals), self.failed_key),
+                tuple(map(self._to_wait, (self.may_replace_at, self.failure_until, self.pause_until))),
+                (self._to_wait(times[1]), self._to_wait(times[2]), min(5, self.failed_renewals), self.failed_key),
                 others,
                 min(self._hosts("A", "B"), self._hosts("B", "A")) if self.callers or self.marked else (),
             )
@@ -563,6 +581,9 @@ class World:
         (now, wall), opens, ends = self.now, self.opens, self.ends
         fresh = min(opens.monotonic - now, opens.wall - wall)
         return self._roughly(fresh), self._roughly(min(ends.monotonic - now, ends.wall - wall))
+
+    def _to_wait(self, until: float) -> float:
+        return max(0.0, until - self.now.monotonic)
 
     def _roughly(self, seconds: float) -> float:
         """Which of the long moves would end a long time."""
