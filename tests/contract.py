@@ -525,15 +525,6 @@ class AuthContract:
         assert len({str(error) for error in errors}) == 1
         assert (sandbox.token_requests, sandbox.api_calls) == (1, 0)
 
-    def test_an_endless_redirect_of_the_endpoint_is_not_read(self, api: Server) -> None:
-        endless = b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 3_000_000
-        api.answer = lambda _: Reply(raw=endless)
-
-        error = self.failure(self.at(api))
-
-        assert "redirects" in str(error)
-        assert error.status_code == 302
-
     def test_a_call_waits_for_a_silent_server_no_longer_than_the_timeout(self, sandbox: Sandbox) -> None:
         sandbox.latency = 30
 

@@ -420,6 +420,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/sender.py",
+        ("    if response.is_redirect:\n", "    if False:\n", "the body of a redirect is read", _FAULTS),
         ('with silenced("requests", "urllib3"):', 'with silenced("requests"):', "urllib3 logs the token URL", _SECRETS),
         ("session.trust_env = not request.is_plain", "session.trust_env = True", "a proxy reads the secret", _PROXIES),
         (
@@ -430,7 +431,7 @@ MUTATIONS = [
         ),
         ("    urllib3.exceptions.TimeoutError,\n", "", "time-outs of the body are final", _FAULTS),
         ("except requests.HTTPError as error:", "except KeyError as error:", "a hook that raises hides the status"),
-        ("auth=_unchanged", "auth=None", ".netrc replaces the Basic credentials"),
+        ("auth=_prepared", "auth=None", ".netrc replaces the Basic credentials"),
         ("if consumed or not isinstance", "if not isinstance", "an answer that a hook has read is lost"),
         ('response.headers.get("Retry-After"), _body', "None, _body", "Retry-After is not read", _FAULTS),
         ("decode_content=False", "decode_content=True", "an answer is decoded twice", _FAULTS),
@@ -438,7 +439,6 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/connections.py",
-        ("        return None\n", "        return super().get_redirect_target(resp)\n", "a redirect's body is read"),
         ("self.set_debuglevel(0)", "pass", "http.client prints the Basic header", _SECRETS),
         (
             "pool.ConnectionCls = _watched_class(pool.ConnectionCls, self._cutoff)",

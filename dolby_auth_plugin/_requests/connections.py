@@ -20,13 +20,6 @@ from .._core.cutoff import Cutoff
 from .._core.forks import unforkable
 
 
-class TokenSession(requests.Session):
-    """A session without redirects. requests reads the body of a redirect, however long, even if it does not follow it."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - any response
-        return None
-
-
 class TokenAdapter(HTTPAdapter):
     """
     Connects with one TLS context per process, and has its connections shut down at the deadline.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import time
+from typing import Any
 
 import requests
 import urllib3
@@ -16,7 +17,7 @@ from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse
 from .._core.errors import Failure
 from .._core.failures import is_network_error, no_answer
 from .._core.silence import silenced
-from .connections import TokenAdapter, TokenSession
+from .connections import TokenAdapter
 
 _RETRYABLE = (
     requests.ConnectionError,
@@ -60,7 +61,7 @@ class RequestsSender:
 
 
 def _send_with_new_session(request: TokenRequest, seconds: float) -> TokenResponse | Failure:
-    with TokenSession() as session, Cutoff(seconds) as cutoff:
+    with requests.Session() as session, Cutoff(seconds) as cutoff:
         session.trust_env = not request.is_plain
         session.mount("https://", TokenAdapter(cutoff))
         session.mount("http://", TokenAdapter(cutoff))
@@ -90,8 +91,8 @@ def _exchange(session: requests.Session, request: TokenRequest, seconds: float) 
         request.url,
         data=request.body,
         headers=request.headers,
-        # An auth that does nothing. Without it, requests would look into .netrc, or use the session's own.
-        auth=_unchanged,
+        # Without an auth, requests would look into .netrc, or use the session's own.
+        auth=_prepared,
         allow_redirects=False,
         stream=True,
         timeout=seconds,
@@ -116,5 +117,16 @@ def _body(response: requests.Response, until: float) -> bytes:
     return decoded(body.getvalue(), response.headers.get("Content-Encoding", ""), MAX_BODY + 1)
 
 
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _prepared(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    request.register_hook("response", _without_redirect)
     return request
+
+
+def _without_redirect(response: requests.Response, **_: Any) -> None:
+    """
+    Make a redirect an answer like any other.
+
+    requests reads the body of a redirect whole, even if it does not follow it. An endless one would fill the memory.
+    """
+    if response.is_redirect:
+        del response.headers["Location"]

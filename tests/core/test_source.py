@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import threading
@@ -297,6 +298,20 @@ def test_new_credentials_are_tried_at_once_after_a_failure() -> None:
     error_of(subject)
 
     assert subject.token().value == "token-2"
+
+
+def test_credentials_that_differ_each_time_cost_one_token_request_a_second() -> None:
+    """A failure is remembered for the credentials that failed. Others could be right, and would be asked for with each call."""
+    serial = itertools.count()
+    sender, clock = ScriptedSender(*[answer(401, body="")] * 100), FakeClock()
+    subject = make_source(sender, clock, credentials=lambda: AppCredentials(KEY, f"{SECRET}-{next(serial)}"))
+
+    for _ in range(100):
+        error_of(subject)
+        clock.advance(0.1)
+
+    # One for the first call, one for the next call, and one for each second after that.
+    assert sender.count == 11
 
 
 def test_a_system_exit_in_a_callable_is_a_token_error() -> None:

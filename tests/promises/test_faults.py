@@ -36,7 +36,7 @@ from dolby_auth_plugin.sandbox import Sandbox
 from ..contract import CLASSIC, server_context
 from ..drivers import Driver
 from ..fakes import FakeClock, wait_for_fetches
-from ..internals import fresh_tls_contexts, set_timeout
+from ..internals import fresh_tls_contexts, set_timeout, source_of
 from ..matrix import ASYNCIO, REQUESTS, SYNC, Scene, Stage, each, matrix, names_settings
 from ..servers import Received, Reply, Server, serving
 
@@ -287,6 +287,20 @@ def test_each_fault_is_the_right_error_for_as_long_as_it_is_remembered(fault: Fa
     assert (asked + 1, ["Bearer good"]) == (len(endpoint.log), scene.tokens_sent())
 
 
+@matrix("lent", (SYNC, [("own", False), ("lent", True)]))
+@pytest.mark.parametrize("location", ["http://[", "/other"])
+def test_an_endless_redirect_of_the_endpoint_is_not_read(location: str, lent: bool, scene: Scene) -> None:
+    """It would fill the memory. requests reads the body of a redirect, even if it does not follow it."""
+    head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 100000000\r\n\r\n".encode()
+    scene.endpoint.answer = lambda _: Reply(raw=head + b"x" * 3_000_000)
+    scene.options |= scene.lend() if lent else {}
+
+    error = scene.fail()
+
+    assert "redirects" in str(error)
+    assert (error.status_code, len(scene.endpoint.log)) == (302, 1)
+
+
 def test_a_good_answer_is_used_after_invalidate(scene: Scene) -> None:
     scene.endpoint.answer = lambda _: Reply(429, {"Retry-After": "10"})
     scene.fail()
@@ -442,6 +456,39 @@ def test_a_server_that_sends_byte_by_byte_does_not_occupy_the_fetchs_thread(
         wait_for_fetches()
     # The messages differ: on a busy machine the caller may give up before the fetch does.
     assert (None, "timed out", True, None) == fields(caught.value)
+
+
+# Each read is in time, and no answer ever comes. No library limits the time for them.
+ENDLESS = {
+    "byte by byte": Reply(prompt=HEAD + b"X: ", raw=b"x" * 10_000, drip=0.01),
+    "interim answers": Reply(raw=b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, drip=0.0005),
+}
+
+
+@matrix("endless", (SYNC, ENDLESS.items()))
+def test_endless_headers_occupy_four_threads_of_a_lent_client_at_most(endless: Reply, scene: Scene) -> None:
+    """Then callers are told so at once. They could not know that their calls leave threads and sockets behind."""
+    scene.options |= {"timeout": 5, **scene.lend()}
+    come = noting(scene.endpoint, endless)
+
+    def wait_in_vain() -> None:
+        scene.auth.invalidate()  # forgets the failure of the call before
+        steps = source_of(scene.auth).steps(None, None)
+        next(steps)
+        assert come.acquire(timeout=10)
+        scene.clock.advance(5)
+        next(steps)
+
+    reasons = []
+    for _ in range(12):
+        with pytest.raises(TokenError) as caught:
+            wait_in_vain()
+        reasons.append(caught.value.reason)
+
+    assert ["timed out"] * 4 + ["too many token requests wait"] * 8 == reasons
+    assert len(scene.endpoint.log) == 4
+    assert "4 earlier token requests still wait" in str(caught.value)
+    assert caught.value.retry_after == 25
 
 
 @matrix(
