@@ -95,11 +95,10 @@ class DolbyAuth(HttpxAuth, httpx.Auth):
         timeout: float = 30.0,
         client: httpx.Client | None = None,
     ) -> None:
-        chosen = choose(app_key, app_secret, credentials)
+        self._chosen = choose(app_key, app_secret, credentials)
         # A traceback that shows local variables must not show the secret. People paste it into app_key too.
-        del app_key, app_secret
+        del app_key, app_secret, credentials
         self._set_up(
-            chosen,
             scope=scope,
             expires_in=expires_in,
             token_url=token_url,

@@ -288,7 +288,12 @@ MUTATIONS = [
     *_mutations(
         "_core/credentials.py",
         ("app_key={shown_key(self.app_key)!r})", "{self.app_key}, {self.app_secret})", "repr shows the secret"),
-        ("        del app_secret\n", "", "the frame of AppCredentials shows the secret"),
+        (
+            '("", "") if complaint',
+            "(app_key, app_secret) if complaint",
+            "the frame of AppCredentials shows a pasted pair",
+        ),
+        ("        del value  # a", "        # a", "the error for a changed attribute shows the secret"),
         ("return error.with_traceback(None)", "return error", "the frames of a complaint show the secret"),
         ("char.isascii() and (char.isalnum() or char in _MARKS_OF_KEYS)", "True", "a complaint shows key:secret"),
         ("if pair.count(None) == 1:", "if False:", "half a pair of the environment"),
@@ -452,7 +457,18 @@ MUTATIONS = [
     ),
     *_mutations(
         "requests.py",
-        ("        del app_key, app_secret\n", "", "the frame of the constructor shows the secret", _SECRETS),
+        (
+            "app_secret, credentials\n        self",
+            "app_secret\n        self",
+            "the frame of the constructor shows a callable",
+            _SECRETS,
+        ),
+        (
+            "        del app_key, app_secret, credentials\n",
+            "",
+            "the frame of the constructor shows the secret",
+            _SECRETS,
+        ),
         ("any(name is self._header_name for", "any(name == self._header_name for", "another's header counts as ours"),
         ("if not self._is_ours(request) or not", "if not", "a header of the user is replaced"),
         (

@@ -44,9 +44,12 @@ class BaseAuth:
     _source: TokenSource
     _origins: KnownOrigins
 
+    # The constructor's credentials, or the complaint about them, until `_set_up` has used them. They are no argument of it: a
+    # traceback that shows local variables would show a callable, whose `repr` may show a secret.
+    _chosen: AppCredentials | CredentialsSource | Exception
+
     def _set_up(
         self,
-        credentials: AppCredentials | CredentialsSource | Exception,
         *,
         scope: str | Iterable[str] | None,
         expires_in: int | timedelta,
@@ -55,8 +58,8 @@ class BaseAuth:
         timeout: float,
         lent: Any,
     ) -> None:
-        if isinstance(credentials, Exception):
-            raise credentials
+        if isinstance(self._chosen, Exception):
+            raise self._chosen
         if isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise TypeError(f"timeout must be a number of seconds, got {type(timeout).__name__}")
         if not 0 < timeout <= 86_400:
@@ -70,7 +73,8 @@ class BaseAuth:
         library = f"{self._library.__name__}/{self._library.__version__}"
         endpoint = TokenEndpoint(_token_url_or_default(token_url), scope, expires_in, library)
         self._origins = KnownOrigins(policy_for(_hosts_or_default(allowed_hosts), endpoint.url))
-        self._source = TokenSource(Fetcher(endpoint, credentials, self._sender(lent), timeout), self._error)
+        self._source = TokenSource(Fetcher(endpoint, self._chosen, self._sender(lent), timeout), self._error)
+        del self._chosen
         for sentence in unknown(endpoint.scope):
             warnings.warn(sentence, ScopeWarning, stacklevel=3)
 

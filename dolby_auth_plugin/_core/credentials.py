@@ -47,16 +47,16 @@ class AppCredentials:
 
     def __init__(self, app_key: str, app_secret: str) -> None:
         complaint = _complaint("app key", app_key, is_key=True) or _complaint("app secret", app_secret)
-        if complaint is None:
-            # Keep the text that was checked. `format` of a subclass, such as an Enum, may give another one.
-            app_key, app_secret = str.__str__(app_key), str.__str__(app_secret)
+        # Keep the text that was checked: `format` of a subclass, such as an Enum, may give another one. Keep no text with a
+        # complaint: this frame and this object are in its traceback.
+        app_key, app_secret = ("", "") if complaint else (str.__str__(app_key), str.__str__(app_secret))
         object.__setattr__(self, "app_key", app_key)
         object.__setattr__(self, "app_secret", app_secret)
-        del app_secret
         if complaint is not None:
             raise complaint
 
     def __setattr__(self, name: str, value: Any) -> None:
+        del value  # a traceback that shows local variables must not show it
         raise AttributeError("AppCredentials can't be changed: create new ones")
 
     def __delattr__(self, name: str) -> None:

@@ -110,6 +110,7 @@ class AccessToken:
         return cls(value, scope, end, renew_at, good_until=end.after(-min(life * _TRAVEL_SHARE, _TRAVEL_MAX)))
 
     def __setattr__(self, name: str, value: Any) -> None:
+        del value  # a traceback that shows local variables must not show it
         raise AttributeError("an AccessToken can't be changed")
 
     def __delattr__(self, name: str) -> None:

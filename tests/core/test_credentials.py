@@ -176,6 +176,15 @@ def test_the_error_for_a_pasted_key_and_secret_shows_only_the_key(pasted: str) -
         AppCredentials(pasted, "s")
 
 
+@pytest.mark.parametrize("key", ["k:canary", "k\ncanary", "canary\n", b"canary", ("canary",), {"k": "canary"}, None])
+def test_a_traceback_with_local_variables_shows_no_bad_key(key: Any) -> None:
+    """It renders half-made credentials too."""
+    with pytest.raises((TypeError, ValueError), match="app key") as caught:
+        AppCredentials(key, "canary")
+
+    assert "canary" not in "".join(own_lines(caught.value))
+
+
 def test_repr_shows_four_characters_of_the_key_and_not_the_secret() -> None:
     assert repr(AppCredentials("the-key", "canary")) == "AppCredentials(app_key='the-…')"
 

@@ -13,6 +13,7 @@ import base64
 import contextlib
 import copy
 import faulthandler
+import functools
 import html
 import http.client
 import io
@@ -586,13 +587,29 @@ def test_pytests_explanation_of_a_failed_comparison_shows_no_secret(
 
 # Complaints
 
+
+@pytest.mark.parametrize("one", [one for one, _ in PAIRS], ids=["AccessToken", "AppCredentials"])
+def test_the_error_for_a_changed_attribute_does_not_show_the_new_value(one: Any) -> None:
+    with pytest.raises(AttributeError) as caught:
+        one.value = SECRET
+
+    assert [] == found(rendered(caught.value))
+
+
 MISTAKES: dict[str, dict[str, Any]] = {
     "key and secret in one": {"app_key": f"an-app-key:{SECRET}"},
     "key and secret in two lines": {"app_key": f"an-app-key\n{SECRET}"},
+    "key and secret in a tuple": {"app_key": ("an-app-key", SECRET)},
     "secret in two lines": {"app_secret": f"{SECRET}\n"},
     "secret as bytes": {"app_secret": SECRET.encode()},
     "secret in a tuple": {"app_secret": (SECRET,)},
     "callable together with a key": {"credentials": lambda: CREDENTIALS},
+    "a callable that shows the secret, and a bad option": {
+        "app_key": None,
+        "app_secret": None,
+        "credentials": functools.partial(AppCredentials, "an-app-key", SECRET),
+        "timeout": -1,
+    },
     "an async callable": {"app_key": None, "app_secret": None, "credentials": asyncio.sleep},
     "credentials in a tuple": {"app_key": None, "app_secret": None, "credentials": ("an-app-key", SECRET)},
     "malformed scope": {"scope": "a,b c\\"},
@@ -621,8 +638,10 @@ MISTAKES: dict[str, dict[str, Any]] = {
 
 # httpx and httpx2 have their own constructors, which read the arguments in the same way.
 OF_THE_FAMILY = (
+    "key and secret in one",
     "secret in two lines",
     "secret as bytes",
+    "a callable that shows the secret, and a bad option",
     "credentials in a tuple",
     "unknown option",
     "timeout as text",
@@ -641,8 +660,8 @@ def test_an_error_of_the_constructor_shows_no_secret(driver: Driver, mistake: di
         caught.value.__cause__,
         caught.value.__context__ is None or caught.value.__suppress_context__,
     )
-    if "app_key" not in mistake and "token_url" not in mistake and "allowed_hosts" not in mistake:
-        # The local variables of the frames contain these arguments.
+    if "token_url" not in mistake and "allowed_hosts" not in mistake:
+        # The local variables of the frames contain these two arguments.
         assert [] == found(rendered(caught.value), (IN_SECRET,))
 
 
@@ -715,6 +734,7 @@ ALLOWED = {
     "complaint": "a sentence of ours",
     "failures: words": "words of the operating system or of OpenSSL",
     "failures: what": "the name of what was called",
+    "failures: number": "how many token requests are overdue",
     "failures: place": "type, file and line",
     "_CHECK_CERTIFICATE": "a sentence of ours",
     "check": "a sentence of ours",
