@@ -57,6 +57,7 @@ _FIRST_DAY = "promises/test_first_day.py"
 _REDIRECTS = "promises/test_redirects.py"
 _SECRETS = "promises/test_secrets.py"
 _URLS = "promises/test_urls.py"
+_KEPT = "promises/test_kept.py"
 _INJECTION = "promises/test_injection.py"
 _CACHES = "tools/test_caches.py"
 _OPENTELEMETRY = "tools/test_opentelemetry.py"
@@ -276,6 +277,7 @@ MUTATIONS = [
         ("        self._answers[origin] = answer\n", "", "a log handler causes its own records", _FIRST_DAY),
         ("self._endpoint_is_logged = True", "pass", "a log handler that asks the endpoint has no end", _FIRST_DAY),
         ("            self._answers.clear()\n", "            pass\n", "memory without a bound"),
+        ("> _MAX_ORIGIN", "> 10**9", "a long scheme, host or port is remembered"),
         (
             "answer = (host, host is not None and self.policy.has_token_endpoint(origin))",
             "answer = (host, False)",
@@ -395,7 +397,7 @@ MUTATIONS = [
         "_core/auth.py",
         ("stacklevel=3", "stacklevel=2", "the warning is not in the user's code", _ADAPTERS),
         ('"_source": self._source.without_token(), ', "", "a copy shares the token"),
-        ("if name != self._memory", "", "a pickle has the origins that were met"),
+        ("if name != self._memory", "", "a pickle has the origins that were met", _KEPT),
     ),
     *_mutations(
         "_core/errors.py",
@@ -479,7 +481,7 @@ MUTATIONS = [
         ),
         ("if not url[:1].isalpha():", "if False:", "control characters in front of the scheme", _URLS),
         ("[:3])}/", "[:3])}", "a host that begins like an allowed one gets the token"),
-        ('and "@" not in prefix ', "", "a password is remembered"),
+        ('and "@" not in prefix ', "", "a password is remembered", _KEPT),
         ("and not self._origins.path_matters(origin):", ":", "the path of the token endpoint is remembered"),
         ("            hooks.insert(0, self._hook)\n", "            hooks.append(self._hook)\n", "hooks see the 401"),
         (

@@ -29,8 +29,8 @@ _OPENED_AS = {"wss": "https", "ws": "http"}
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _PORT = r"[0-9]{1,5}"
 
-# Characters of a host name (RFC 1035 §2.3.4). No resolver accepts more, and nothing longer is remembered.
-MAX_HOST = 253
+# Characters of a host name (RFC 1035 §2.3.4). No resolver accepts more.
+_MAX_HOST = 253
 
 # Host and port of the token endpoint. `urlsplit` accepts more. The libraries reject the rest, or each reads it differently. It is
 # compiled when it is first used, because that takes as long as importing two modules.
@@ -84,7 +84,7 @@ class HostPolicy:
         """The `host:port` of *origin* if it may have the token, whatever the path; else None."""
         scheme, host, port = origin
         default = DEFAULT_PORTS.get(scheme)
-        if default is None or len(host) > MAX_HOST:
+        if default is None or len(host) > _MAX_HOST:
             return None
         host = _canonical(host)
         dialled = default if port is None else port

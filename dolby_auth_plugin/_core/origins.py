@@ -7,9 +7,13 @@ from __future__ import annotations
 import logging
 
 from .errors import printable
-from .hosts import DEFAULT_PORTS, MAX_HOST, HostPolicy, Origin
+from .hosts import DEFAULT_PORTS, HostPolicy, Origin
 
 logger = logging.getLogger("dolby_auth_plugin")
+
+# Characters of the parts of an origin: more than any that can be dialled has. The libraries accept a scheme, a host and a port of
+# any length. A longer origin is neither remembered nor logged.
+_MAX_ORIGIN = 300
 
 _TOKEN_ENDPOINT = "it is the token endpoint, which gets no token"  # noqa: S105 - a reason, not a password
 
@@ -62,8 +66,7 @@ class KnownOrigins:
         answer = (host, host is not None and self.policy.has_token_endpoint(origin))
         if len(self._answers) >= self.LIMIT:
             self._answers.clear()
-        if len(origin[1]) > MAX_HOST:
-            # It is neither remembered nor logged. No resolver accepts it.
+        if _is_too_long(origin):
             return answer
         # Remember first: the log handler may send a request.
         self._answers[origin] = answer
@@ -78,7 +81,7 @@ class KnownOrigins:
 
     def explain(self, origin: Origin, target: str) -> None:
         """Log, once per origin, why *origin* got no token for this request, which it answered with 401."""
-        if origin in self._explained or not self.may_explain or len(origin[1]) > MAX_HOST:
+        if origin in self._explained or not self.may_explain or _is_too_long(origin):
             return
         # Remember first: the log handler may send a request.
         self._explained += (origin,)
@@ -92,6 +95,10 @@ class KnownOrigins:
     def __reduce__(self) -> tuple[type[KnownOrigins], tuple[HostPolicy]]:
         # The remembered origins are not part of the configuration.
         return KnownOrigins, (self.policy,)
+
+
+def _is_too_long(origin: Origin) -> bool:
+    return sum(len(str(part)) for part in origin) > _MAX_ORIGIN
 
 
 def _log_no_token(origin: Origin, why: str) -> None:

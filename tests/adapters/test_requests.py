@@ -582,17 +582,6 @@ def test_the_origin_of_the_token_endpoint_is_not_remembered_as_allowed() -> None
     assert not handed_out(auth, "https://api.dolby.com/v1/auth/token")
 
 
-def test_a_pickled_auth_object_does_not_contain_visited_origins(with_token: DolbyAuth) -> None:
-    """Auth objects with the same hosts share a policy, so the pickle of a second object is checked."""
-    twin = DolbyAuth("key", "secret", allowed_hosts=["api.dolby.com", "*.example.com"])
-    assert handed_out(with_token, "https://user:password@met.example.com/")
-
-    pickled = pickle.dumps(twin)
-
-    assert b"met.example" not in pickled
-    assert not any("password" in prefix for prefix in remembered_origins(with_token))
-
-
 def test_a_copied_auth_object_remembers_no_origins(with_token: DolbyAuth) -> None:
     assert handed_out(with_token, "https://met.example.com/")
     assert any("met.example" in prefix for prefix in remembered_origins(with_token))

@@ -257,6 +257,24 @@ def test_a_foreign_origin_is_logged_once_without_its_path(caplog: pytest.LogCapt
     assert ["no token for https://storage.example:443: it is not one of allowed_hosts"] == caplog.messages
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [("s" * 300, "a.example", None), ("https", "a" * 300, None), ("https", "a.example", 10**300)],
+    ids=["scheme", "host", "port"],
+)
+def test_an_origin_that_is_too_long_to_be_dialled_is_not_logged(
+    origin: Origin, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not remembered either: `test_any_number_of_foreign_origins_takes_less_than_128_kib`."""
+    subject = origins()
+
+    with caplog.at_level(logging.DEBUG, logger="dolby_auth_plugin"):
+        assert subject.allowed_host(origin, "/") is None
+        subject.explain(origin, "/")
+
+    assert [] == caplog.messages
+
+
 NOT_LISTED = "it is not one of allowed_hosts."
 OTHER_PORT = "allowed_hosts names this host for another port."
 

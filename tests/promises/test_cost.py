@@ -6,19 +6,23 @@ import asyncio
 import gc
 import gzip
 import json
+import logging
 import os
 import sys
 import threading
 import time
 import tracemalloc
+import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import coverage
 import pytest
+import requests
 import trustme
+from requests.structures import CaseInsensitiveDict
 
 from dolby_auth_plugin._core.endpoint import TokenRequest, TokenResponse
 from dolby_auth_plugin._core.origins import KnownOrigins
@@ -196,6 +200,53 @@ def test_an_hour_of_renewals_and_refusals_uses_no_more_memory() -> None:
     assert sender.count > 900
     assert grown < 4096
     assert threading.active_count() <= threads
+
+
+def visit(driver: Driver, auth: Any, url: str) -> None:
+    """A request to *url* that is answered by 401, without a client, which would keep more."""
+    if driver is REQUESTS:
+        request, response = requests.PreparedRequest(), requests.Response()
+        request.url, request.headers = url, CaseInsensitiveDict()
+        response.status_code, response.request = 401, auth(request)
+        requests.hooks.dispatch_hook("response", request.hooks, response)
+    else:
+        request = driver.library.Request("GET", url)
+        flow = auth.sync_auth_flow(request)
+        assert request is next(flow)
+        with suppress(StopIteration):
+            flow.send(driver.library.Response(401, request=request))
+
+
+@measured
+@each(SYNC)
+@pytest.mark.parametrize(
+    ("length", "count"),
+    [
+        (200, 300),
+        (60_000, 60),
+        pytest.param(200, 10_000, marks=pytest.mark.slow),
+        # httpx refuses a longer URL.
+        pytest.param(65_000, 1000, marks=pytest.mark.slow),
+    ],
+)
+def test_any_number_of_foreign_origins_takes_less_than_128_kib(
+    driver: Driver, length: int, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The host is long, or the userinfo, or the scheme."""
+    # pytest would keep the log records.
+    caplog.set_level(logging.CRITICAL, logger="dolby_auth_plugin")
+    auth = driver.adapter.DolbyAuth(**CLASSIC)
+    visit(driver, auth, "https://storage.example/")
+
+    with allocated() as bytes_since:
+        for number in range(count):
+            form = ("https://{}.example/", "https://{}@storage.example/", "{}://storage.example/")[number % 3]
+            visit(driver, auth, form.format(f"a{number}".ljust(length, "b")))
+        # Python's own cache, which the libraries fill too.
+        urllib.parse.urlsplit.cache_clear()  # type: ignore[attr-defined] # typeshed does not know the cache
+        kept = bytes_since()
+
+    assert kept < 128 << 10
 
 
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
