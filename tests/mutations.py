@@ -266,6 +266,7 @@ MUTATIONS = [
         ('re.split(r"[?#]", address, maxsplit=1)[0]', "address", "a query is shown", _SECRETS),
         ('malformed host or port") from None', 'malformed host or port")', "Python's words show a password", _SECRETS),
         ('if "@" in parts.netloc:', "if False:", "userinfo in the token URL"),
+        ("= weakref.WeakValueDictionary()", "= {}  # type: ignore", "a long list of hosts is never freed", _COST),
     ),
     *_mutations(
         "_core/scope.py",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import gzip
 import json
 import logging
 import os
+import pickle
 import sys
 import threading
 import time
@@ -200,6 +202,27 @@ def test_an_hour_of_renewals_and_refusals_uses_no_more_memory() -> None:
     assert sender.count > 900
     assert grown < 4096
     assert threading.active_count() <= threads
+
+
+@measured
+@each(SYNC)
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, lambda auth: pickle.loads(pickle.dumps(auth))], ids=["copied", "pickled"]
+)
+def test_a_long_list_of_hosts_is_freed_with_its_auth_objects(driver: Driver, duplicate: Callable[[Any], Any]) -> None:
+    """An auth object with other hosts lives on."""
+    other = driver.adapter.DolbyAuth(**CLASSIC, allowed_hosts=["other.example"])
+
+    with allocated() as bytes_since:
+        several = [driver.adapter.DolbyAuth(**CLASSIC, allowed_hosts=[f"h{n}.example" for n in range(5000)])]
+        several.append(duplicate(several[0]))
+        held = bytes_since()
+        several.clear()
+        left = bytes_since()
+
+    assert held > 1 << 20
+    assert left < 64 << 10
+    assert "other.example" in repr(other)
 
 
 def visit(driver: Driver, auth: Any, url: str) -> None:
