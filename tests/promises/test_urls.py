@@ -807,18 +807,35 @@ def test_the_changed_url_of_a_prepared_request_counts(callers: dict[str, Caller]
 
 
 def turned(subject: Caller, url: str, to: str) -> Call:
-    """Prepare a request with auth for *url*, change its URL to *to*, and send it."""
+    """A request for *url*. Its URL is changed to *to* after the auth has seen it."""
     subject.network.calls.clear()
-    request = subject.client.prepare_request(requests.Request("GET", url, auth=subject.auth))
-    request.url = to
-    subject.client.send(request)
+    if isinstance(subject.driver, RequestsDriver):
+        request = subject.client.prepare_request(requests.Request("GET", url, auth=subject.auth))
+        request.url = to
+        subject.client.send(request)
+    else:
+
+        def turn(request: Any) -> None:
+            request.url = subject.driver.library.URL(to)
+
+        subject.client.event_hooks = {"request": [turn]}
+        subject.client.get(url, auth=subject.auth)
     [call] = subject.network.calls
     return call
 
 
-def test_a_401_after_the_url_was_changed_to_another_host_is_not_retried() -> None:
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_url_that_is_changed_after_the_auth_takes_the_token_along(library: str) -> None:
+    """`SECURITY.md` lists this among the things that the library does not protect."""
+    call = turned(CALLERS[library](), "https://api.dolby.com/", "https://evil.test/")
+
+    assert (call.host, call.has_token) == ("evil.test", True)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_401_after_the_url_was_changed_to_another_host_is_not_retried(library: str) -> None:
     """The caller has sent the header there, but the host gets no new token."""
-    subject = CALLERS["requests"]()
+    subject = CALLERS[library]()
     subject.network.status = 401
 
     call = turned(subject, "https://api.dolby.com/", "https://evil.test/")
@@ -827,9 +844,10 @@ def test_a_401_after_the_url_was_changed_to_another_host_is_not_retried() -> Non
     assert sender_of(subject.auth).count == 1
 
 
-def test_a_request_whose_url_is_changed_to_an_allowed_host_carries_no_token() -> None:
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_request_whose_url_is_changed_to_an_allowed_host_carries_no_token(library: str) -> None:
     """The auth object has not seen the new URL."""
-    subject = CALLERS["requests"]()
+    subject = CALLERS[library]()
     subject.network.status = 401
 
     call = turned(subject, "https://evil.test/", "https://api.dolby.com/")
