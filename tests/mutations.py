@@ -59,6 +59,7 @@ _SECRETS = "promises/test_secrets.py"
 _URLS = "promises/test_urls.py"
 _KEPT = "promises/test_kept.py"
 _INJECTION = "promises/test_injection.py"
+_REENTRANCE = "promises/test_reentrance.py"
 _CACHES = "tools/test_caches.py"
 _OPENTELEMETRY = "tools/test_opentelemetry.py"
 _RECORDINGS = "tools/test_recordings.py"
@@ -104,6 +105,12 @@ def _mutations(file: str, *changes: tuple[str, ...]) -> Iterator[Mutation]:
 MUTATIONS = [
     *_mutations(
         "_core/state.py",
+        (
+            ", sent=fetch.credentials is not None",
+            "",
+            "the network is blamed for credentials that wait",
+            _REENTRANCE,
+        ),
         ("not token.is_fresh(now) and self.fetch is None and", "not token.is_fresh(now) and", "two fetches at once"),
         ("if token is None or not token.is_good(now):", "if token is None:", "expired tokens are handed out"),
         ("else host not in self._refused_by", "else True", "a host gets the token that it refused"),
@@ -223,6 +230,7 @@ MUTATIONS = [
         ),
         ("RLock()\n        self._state.reset_after_fork()", "RLock()", "a child waits for the fetch of its parent"),
         ('name="dolby-auth-token", daemon=True', 'name="dolby-auth-token", daemon=False', "exit waits for a fetch"),
+        (", sent=step.credentials is not None", "", "the network is blamed for slow credentials", _CORE),
         ("and wall() < renew_wall", "", "a token is ready after its end by the wall clock"),
         ("monotonic() < renew_monotonic and wall()", "wall()", "a token is ready after its end by the monotonic clock"),
     ),
@@ -342,6 +350,7 @@ MUTATIONS = [
         ("return os.strerror(number)\n    text", "return str(error)\n    text", "the exception's own text is shown"),
         ("except Exception:  # noqa: BLE001 - a", "except AttributeError:  # a", "a property of an exception raises"),
         ("waiting += [candidate.__cause__, candidate.__context__,", "waiting += [", "wrapped causes are not told"),
+        ("== _WAITS_FOR_ITSELF:", '== "":', "code that waits for itself is not named", _REENTRANCE),
         ("return from_library or", "return True or", "a mock's own exception is a network error", _ADAPTERS),
     ),
     *_mutations(

@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from .errors import Failure, printable
+from .errors import Failure, TokenError, printable
 
 _CHECK_CERTIFICATE = " Check the endpoint's certificate and this machine's CA bundle."
 _CHECK_NETWORK = " Check the network, and the proxy settings."
+_NOT_SENT = "no token request was sent. Check whether credentials= waits without a limit, or for a token of the same auth object."
+
+# The reason of `cannot_wait`.
+_WAITS_FOR_ITSELF = "would wait for itself"
 
 
 def no_answer(error: BaseException, *, retryable: bool, settings: str = "") -> Failure:
@@ -74,16 +78,19 @@ def code_error(error: BaseException, what: str, reason: str = "") -> Failure:
     number = _attribute(error, "errno") if isinstance(error, OSError) else None
     # Looked up: the text in the exception comes from the code that raised it.
     words = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
+    if isinstance(error, TokenError) and _attribute(error, "reason") == _WAITS_FOR_ITSELF:
+        words = ": it needs a token of the auth object that called it"
     place = f"{printable(type(error).__name__)}{words} {_place(error.__traceback__)}"
     return Failure(
         f"{what} raised {place}. This is an error in code: the network is not at fault.", reason=reason or place
     )
 
 
-def out_of_time(seconds: float) -> Failure:
-    """The failure of a caller that has waited *seconds* for a token."""
+def out_of_time(seconds: float, *, sent: bool = True) -> Failure:
+    """The failure of a caller that has waited *seconds* for a token. *sent*: whether the endpoint was asked."""
+    why = f"the token endpoint did not answer in time.{_CHECK_NETWORK}" if sent else _NOT_SENT
     return Failure(
-        f"No token within {seconds:g} s: the token endpoint did not answer in time.{_CHECK_NETWORK}",
+        f"No token within {seconds:g} s: {why}",
         reason="timed out",
         retryable=True,
     )
@@ -114,9 +121,9 @@ def expired_on_arrival() -> Failure:
 def cannot_wait() -> Failure:
     """The failure of a caller that would wait for itself."""
     return Failure(
-        "No token can be obtained from inside a token request: this call came from a signal handler or a credentials"
-        " callable, in the thread that obtains the token of the same auth object. Call again later, or from another thread.",
-        reason="would wait for itself",
+        "No token can be obtained from inside a token request: this call came from a signal handler, from credentials=, or"
+        " from a hook of session= or client=, in the thread that obtains the token of the same auth object. Call again later.",
+        reason=_WAITS_FOR_ITSELF,
         retryable=True,
     )
 

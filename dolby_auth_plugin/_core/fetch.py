@@ -82,7 +82,7 @@ class Fetcher:
     def obtain(self, credentials: AppCredentials, deadline: float) -> AccessToken | Failure:
         """A token, in as many tries as may help and fit before *deadline* (monotonic clock)."""
         request = self.endpoint.request(credentials)
-        outcome: AccessToken | Failure = out_of_time(self.timeout)
+        outcome: AccessToken | Failure = out_of_time(self.timeout, sent=False)
         tries_left, pause = _TRIES, _FIRST_PAUSE
         while (seconds_left := deadline - (asked_at := Instant.now(self.clock)).monotonic) > 0:
             tries_left -= 1

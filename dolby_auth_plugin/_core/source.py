@@ -148,7 +148,7 @@ class TokenSource:
                 # outcome is not for them.
                 joined = step
             if now.monotonic >= give_up_at:
-                raise self._error.of(out_of_time(timeout))
+                raise self._error.of(out_of_time(timeout, sent=step.credentials is not None))
             yield Wait(step, min(give_up_at, step.deadline) - now.monotonic)
 
     def refuse(self, fingerprint: int, host: str) -> bool:
@@ -225,7 +225,7 @@ class TokenSource:
     def _announce_overdue(self, fetch: Fetch) -> None:
         _wake(fetch)
         if fetch.is_renewal:
-            _warn_of_renewal(out_of_time(self.fetcher.timeout))
+            _warn_of_renewal(out_of_time(self.fetcher.timeout, sent=fetch.credentials is not None))
 
     # Fetches
 

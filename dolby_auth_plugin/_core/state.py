@@ -214,7 +214,7 @@ class TokenState:
             self._backoff.postpone_renewal(now)
             self.settle(fetch, None, now)
         else:
-            self.settle(fetch, out_of_time(self._timeout), now)
+            self.settle(fetch, out_of_time(self._timeout, sent=fetch.credentials is not None), now)
         self._backoff.add_overdue(fetch)
         return fetch
 

@@ -18,7 +18,7 @@ from dolby_auth_plugin._core.errors import Failure
 from dolby_auth_plugin._core.source import TokenSource, Wait
 from dolby_auth_plugin._core.state import Fetch
 
-from ..fakes import KEY, SECRET, FakeClock, ScriptedSender, answer, make_source, wait_for_fetches
+from ..fakes import KEY, SECRET, FakeClock, Gate, ScriptedSender, answer, make_source, wait_for_fetches
 from ..internals import is_fetching, is_reset_after_fork, lock_of, refuse, run_fork_hook, waiting
 
 HOST, OTHER = "api.dolby.com:443", "comms.api.dolby.io:443"
@@ -332,8 +332,22 @@ def test_a_callable_that_takes_all_the_time_leaves_none_for_a_try() -> None:
     sender = ScriptedSender()
     subject = make_source(sender, clock, credentials=lambda: clock.advance(30) or AppCredentials(KEY, SECRET))
 
-    assert error_of(subject).reason == "timed out"
+    error = error_of(subject)
+
+    assert error.reason == "timed out"
+    assert "no token request was sent. Check whether credentials= waits" in str(error)
     assert sender.count == 0
+
+
+def test_a_caller_whose_own_time_ends_before_the_token_request_is_told_so() -> None:
+    gate = Gate(KEY, SECRET)
+    subject = make_source(ScriptedSender(), credentials=gate)
+
+    with pytest.raises(TokenError, match="No token within 0 s: no token request was sent"):
+        subject.token(timeout=0)
+
+    gate.open()
+    wait_for_fetches()
 
 
 # Logging
