@@ -73,7 +73,7 @@ class TokenSource:
         error: The `TokenError` of the HTTP library.
     """
 
-    __slots__ = ("__weakref__", "_error", "_lock", "_monotonic", "_state", "_wall", "fetcher")
+    __slots__ = ("__weakref__", "_error", "_lock", "_logged_refusal", "_monotonic", "_state", "_wall", "fetcher")
 
     def __init__(self, fetcher: Fetcher, error: type[TokenError]) -> None:
         self.fetcher = fetcher
@@ -85,6 +85,8 @@ class TokenSource:
         self._lock = threading.RLock()
         asks_credentials = not isinstance(fetcher.credentials, AppCredentials)
         self._state = TokenState(fetcher.endpoint.scope, fetcher.timeout, asks_credentials=asks_credentials)
+        # The fingerprint of the last refused token, and whether it is replaced. Each is logged once.
+        self._logged_refusal: tuple[int, bool] | None = None
         reset_in_children(self)
 
     def without_token(self) -> TokenSource:
@@ -160,7 +162,11 @@ class TokenSource:
         """
         with self._lock:
             resend = self._state.refuse(fingerprint, host, Instant.now(self.fetcher.clock))
-        logger.debug("401 from %s: the token %s", host, "is replaced" if resend else "stays")
+        refusal = (fingerprint, resend)
+        if refusal != self._logged_refusal:
+            # Remember first: the log handler may send a request, which may be refused too.
+            self._logged_refusal = refusal
+            logger.debug("401 from %s: the token %s", host, "is replaced" if resend else "stays")
         return resend
 
     def invalidate(self) -> None:
@@ -199,12 +205,15 @@ class TokenSource:
                 unreported = self._state.take_unreported_scopes() if isinstance(step, AccessToken) else ()
                 begun = self._take_begun_fetch()
             if overdue is not None:
-                self._announce_overdue(overdue)
+                _wake(overdue)
             if begun is not None:
                 self._start(begun, in_caller=in_caller)
         except BaseException:
             self._give_up(begun or self._state.fetch)
             raise
+        if overdue is not None and overdue.is_renewal:
+            # Log after the start: the log handler may need a token, and would wait for a fetch that nobody starts.
+            _warn_of_renewal(out_of_time(self.fetcher.timeout, sent=overdue.credentials is not None))
         if isinstance(step, Failure):
             raise self._error.of(step)
         if unreported:
@@ -221,11 +230,6 @@ class TokenSource:
             return None
         fetch.runner = threading.get_ident()
         return fetch
-
-    def _announce_overdue(self, fetch: Fetch) -> None:
-        _wake(fetch)
-        if fetch.is_renewal:
-            _warn_of_renewal(out_of_time(self.fetcher.timeout, sent=fetch.credentials is not None))
 
     # Fetches
 
