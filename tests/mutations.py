@@ -184,13 +184,19 @@ MUTATIONS = [
     *_mutations(
         "_core/source.py",
         (
-            "run = contextvars.copy_context().run",
-            "run = contextvars.Context().run",
+            "context = contextvars.copy_context()",
+            "context = contextvars.Context()",
             "a fetch lacks the context of the caller",
             _OPENTELEMETRY,
         ),
         ("            if self.fetch.ended:\n                wake()\n", "", "a caller that comes after the end sleeps"),
         ("            self.fetch.waiters.pop(wake, None)\n", "            pass\n", "waiters pile up"),
+        (
+            "context.run(sniffio.current_async_library_cvar.set, None)",
+            "pass",
+            "a callable can't start an event loop",
+            _FIRST_DAY,
+        ),
         ("if not step.is_discarded:", "if True:", "callers after invalidate get the old outcome"),
         ("            if now.monotonic >= give_up_at:\n", "            if False:\n", "a caller waits for ever"),
         ("min(self.fetcher.timeout, timeout)", "timeout", "a caller waits longer than the timeout"),

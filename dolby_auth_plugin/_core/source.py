@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -239,8 +240,11 @@ class TokenSource:
             self._run(fetch, in_caller=True)
             return
         # A credentials callable, or a tool that traces requests, may need the caller's context variables.
-        run = contextvars.copy_context().run
-        thread = threading.Thread(target=run, args=(self._run, fetch), name="dolby-auth-token", daemon=True)
+        context = contextvars.copy_context()
+        if (sniffio := sys.modules.get("sniffio")) is not None:
+            # The caller may run an event loop. The thread does not, so a callable may start one.
+            context.run(sniffio.current_async_library_cvar.set, None)
+        thread = threading.Thread(target=context.run, args=(self._run, fetch), name="dolby-auth-token", daemon=True)
         try:
             thread.start()
             fetch.runner = thread.ident

@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import os
+import sys
 import threading
 import weakref
 from typing import Any
@@ -277,6 +278,13 @@ def test_a_fetch_that_runs_during_invalidate_serves_its_callers_and_its_token_is
 
 
 # Credentials from a callable
+
+
+def test_a_fetch_needs_no_sniffio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only event loops need it."""
+    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
+
+    assert make_source(ScriptedSender()).token().value == "token-1"
 
 
 def test_a_callable_is_asked_once_per_fetch() -> None:

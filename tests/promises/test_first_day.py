@@ -8,6 +8,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from dolby_auth_plugin import AppCredentials
@@ -351,3 +353,17 @@ def test_a_credentials_callable_sees_the_context_variables_of_the_caller(scene: 
         TENANT.reset(token)
 
     assert ["of the caller", "of the caller"] == seen
+
+
+@each(ALL)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_credentials_callable_may_start_an_event_loop(backend: str, scene: Scene) -> None:
+    """An async client of a vault needs one. The caller's own loop runs in another thread."""
+
+    async def ask() -> AppCredentials:
+        await anyio.lowlevel.checkpoint()
+        return AppCredentials("k", "s")
+
+    scene.options |= {"app_key": None, "app_secret": None, "credentials": lambda: anyio.run(ask, backend=backend)}
+
+    assert scene.send().status == 200
