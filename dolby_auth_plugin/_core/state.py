@@ -28,6 +28,9 @@ from .refusals import Allowance
 from .scope import missing
 from .token import AccessToken, Instant
 
+# A token that so many hosts refused counts as refused by all: a wildcard allows any number of hosts, and none of them is forgotten.
+_MAX_HOSTS = 64
+
 _NO_HOSTS: frozenset[str] = frozenset()
 
 # A token, and when its renewal opens: monotonic and wall clock.
@@ -137,7 +140,9 @@ class TokenState:
         token = self.token
         if token is None or not token.is_good(now):
             return False
-        return not self._refused_by if host is None else host not in self._refused_by
+        if host is None:
+            return not self._refused_by
+        return host not in self._refused_by and len(self._refused_by) < _MAX_HOSTS
 
     def take_unreported_scopes(self) -> tuple[str, ...]:
         """The scopes that were asked for and not granted. Only one caller gets them, to warn of them."""
@@ -265,7 +270,8 @@ class TokenState:
             self._is_charged = self._allowance.spend(now.monotonic)
             if not self._is_charged and self.fetch is None:
                 return False
-        self._refused_by |= {host}
+        if len(self._refused_by) < _MAX_HOSTS:
+            self._refused_by |= {host}
         self._update_ready()
         return True
 

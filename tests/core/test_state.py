@@ -10,6 +10,7 @@ from dolby_auth_plugin._core.state import Fetch, TokenState
 from dolby_auth_plugin._core.token import Instant
 
 from ..fakes import EPOCH
+from ..internals import memory_of
 
 HOST, OTHER = "api.dolby.com:443", "comms.api.dolby.io:443"
 NOW = Instant(1000.0, EPOCH)
@@ -68,6 +69,21 @@ def test_a_second_host_that_refuses_a_token_is_not_charged() -> None:
     hosts = [f"h{number}.example.com:443" for number in range(100)]
 
     assert all(subject.refuse(token.fingerprint, host, NOW) for host in hosts)
+
+
+def test_a_token_that_64_hosts_refused_is_refused_by_all() -> None:
+    """A wildcard allows any number of hosts. Only so many are remembered, and none that refused the token gets it again."""
+    token = issued("one")
+    subject = with_token(token)
+    hosts = [f"h{number}.example.com:443" for number in range(1000)]
+    other = "other.example.com:443"
+
+    for host in hosts:
+        assert subject.is_good_for(other, NOW) == (hosts.index(host) < 64)
+        assert subject.refuse(token.fingerprint, host, NOW)
+
+    assert not any(subject.is_good_for(host, NOW) for host in hosts)
+    assert len(memory_of(subject)[2]) == 64
 
 
 def test_a_replacement_that_failed_is_not_charged_again() -> None:
