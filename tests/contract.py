@@ -13,6 +13,7 @@ import itertools
 import logging
 import pickle
 import ssl
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -33,7 +34,15 @@ from dolby_auth_plugin.sandbox import Sandbox
 
 from .drivers import Client, Driver
 from .fakes import FakeClock, HastyClock, wait_for_fetches
-from .internals import fresh_tls_contexts, keep_token, rebuild, set_sandbox_clock, source_of, store_file
+from .internals import (
+    fresh_tls_contexts,
+    keep_token,
+    read_refusals_for,
+    rebuild,
+    set_sandbox_clock,
+    source_of,
+    store_file,
+)
 from .servers import Received, Reply, Server, serving
 
 CLASSIC: dict[str, Any] = {"app_key": "an-app-key", "app_secret": "canary-secret"}
@@ -440,6 +449,40 @@ class AuthContract:
 
         assert seen.status == 200
         assert len(seen.response.history[0].content) < 200_000
+
+    @pytest.mark.parametrize(
+        ("framing", "timeout"),
+        [
+            (b"Content-Length: 1\r\n\r\n", None),
+            (b"Transfer-Encoding: chunked\r\n\r\n1\r\n", None),
+            (b"Connection: close\r\n\r\n", None),
+            (b"Content-Length: 1\r\n\r\n", 0.5),
+        ],
+        ids=["length", "chunked", "close", "own timeout"],
+    )
+    def test_the_retry_does_not_wait_for_a_401_body_that_never_comes(
+        self, api: Server, client: Client, framing: bytes, timeout: float | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With or without a timeout of the call. If the retry waited, `history` would show the body, which comes later."""
+        if timeout is None:
+            read_refusals_for(0.05, monkeypatch)
+        api.refuse_old_tokens(Reply(prompt=b"HTTP/1.1 401 X\r\n" + framing, raw=b"x", drip=1))
+
+        seen = client.get(api.url, timeout=timeout)
+
+        assert (200, [401], b"") == (seen.status, seen.history, seen.response.history[0].content)
+
+    def test_the_short_wait_for_a_401_body_is_not_that_of_the_retry(
+        self, api: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The retry uses the same connection, and its answer takes longer."""
+        read_refusals_for(0.05, monkeypatch)
+        api.refuse_old_tokens(then=lambda _: time.sleep(0.2) or Reply())  # type: ignore[func-returns-value] # it is None
+
+        seen = client.get(api.url, timeout=None)
+
+        assert (200, [401]) == (seen.status, seen.history)
+        assert len({received.port for received in api.log}) == 1
 
     def test_a_refusal_with_a_gzip_body_can_be_read_in_history(self, api: Server, client: Client) -> None:
         api.refuse_old_tokens(Reply(401, {"Content-Encoding": "gzip"}, gzip.compress(b"refused")))

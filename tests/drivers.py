@@ -90,7 +90,7 @@ class RequestsClient(ThreadedClient):
     def send(self, method: str, url: str, **options: Any) -> Seen:
         if "content" in options:
             options["data"] = options.pop("content")
-        response = self.session.request(method, url, timeout=20, **options)
+        response = self.session.request(method, url, **{"timeout": 20, **options})
         return Seen(response.status_code, response.content, [r.status_code for r in response.history], response)
 
 

@@ -175,6 +175,12 @@ def read_refusals_by(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "time", clock)
 
 
+def read_refusals_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the adapters read the body of a refused response for *seconds*, instead of 5 s."""
+    for module in (httpx_resend, requests_resend):
+        monkeypatch.setattr(module, "_BODY_SECONDS", seconds)
+
+
 def set_sandbox_clock(sandbox: Sandbox, clock: Callable[[], float]) -> None:
     """Make the sandbox use *clock* for the life of its tokens."""
     sandbox._state.clock = clock

@@ -437,6 +437,14 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/resend.py",
+        ("            _limit_reads(raw)\n", "", "a body that never comes keeps the retry waiting", _REQUESTS),
+        (
+            "min(sock.gettimeout() or _BODY_SECONDS, _BODY_SECONDS)",
+            "_BODY_SECONDS",
+            "a call's own timeout is lengthened",
+            _REQUESTS,
+        ),
+        (" and not consumed:", ":", "a body that an adapter has read is lost", _REQUESTS),
         ("requote_uri(parsed.geturl())", "requote_uri(url)", "a redirect is read without its last step", _URLS),
         ("if moved and (length is None or", "if (length is None or", "a file that does not move is sent again"),
         ("== super_len(body))", "<= super_len(body))", "a file that grew is sent again"),
@@ -555,6 +563,22 @@ MUTATIONS = [
     ),
     *_mutations(
         "_httpx/resend.py",
+        *(
+            (
+                f"with suppress(Exception), self._limited_reads():\n            {loop}",
+                f"with suppress(Exception):\n            {loop}",
+                f"a body that never comes keeps the retry waiting, {flow}",
+                _HTTPX,
+            )
+            for flow, loop in (("sync", "for chunk"), ("async", "async with"))
+        ),
+        ("if read is None else min(read, _BODY_SECONDS)", "", "a call's own timeout is lengthened", _HTTPX),
+        (
+            '            self._extensions["timeout"] = timeout\n',
+            "            pass\n",
+            "the retry has the timeout of the refused body",
+            _HTTPX,
+        ),
         ("not isinstance(stream, multipart)", 'not hasattr(stream, "fields")', "a stream of the user is sent again"),
         ("not all(_rewound(", "not any(_rewound(", "one file that can be rewound is enough"),
         ('stream.get_headers().get("Content-Length") !=', "None and", "a file of another size is sent again"),

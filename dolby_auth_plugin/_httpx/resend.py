@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
-# Bytes and seconds for reading the body of a refused response, see `RefusedBody`.
+# Bytes and seconds for reading the body of a refused response, see `RefusedBody`. A single read waits no longer than these seconds
+# either.
 _BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0
 
 
@@ -48,14 +49,15 @@ class RefusedBody:
     """
     The body of a refused response. The client reads it whole before it sends the retry.
 
-    It may be broken or endless. That must not prevent the retry: reading stops early instead. A body that can't be decoded is
-    replaced by an empty one, because the client would raise an error for it.
+    It may be broken, endless, or never arrive. That must not prevent the retry, whatever timeout the call has: reading stops early
+    instead. A body that can't be decoded is replaced by an empty one, because the client would raise an error for it.
     """
 
     _library: Any
 
     def __init__(self, response: Any) -> None:
         self._headers = response.headers
+        self._extensions = response.request.extensions
         self._stream = response.stream
         self._until = time.monotonic() + _BODY_SECONDS
 
@@ -66,7 +68,7 @@ class RefusedBody:
 
     def __iter__(self) -> Iterator[bytes]:
         body = bytearray()
-        with suppress(Exception):
+        with suppress(Exception), self._limited_reads():
             for chunk in self._stream:
                 body += chunk
                 if self._is_enough(body):
@@ -75,7 +77,7 @@ class RefusedBody:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         body = bytearray()
-        with suppress(Exception):
+        with suppress(Exception), self._limited_reads():
             async with aclosing(aiter(self._stream)) as stream:
                 async for chunk in stream:
                     body += chunk
@@ -94,6 +96,18 @@ class RefusedBody:
     async def aclose(self) -> None:
         with suppress(Exception):
             await self._stream.aclose()
+
+    @contextmanager
+    def _limited_reads(self) -> Iterator[None]:
+        """Shorten the read timeout of the request. The connection looks at it when the reading of the body begins."""
+        timeout = self._extensions.get("timeout", {})
+        read = timeout.get("read")
+        self._extensions["timeout"] = {**timeout, "read": _BODY_SECONDS if read is None else min(read, _BODY_SECONDS)}
+        try:
+            yield
+        finally:
+            # The retry has the same extensions. In old versions of the libraries they may be an object of the user's.
+            self._extensions["timeout"] = timeout
 
     def _is_enough(self, body: bytearray) -> bool:
         return len(body) > _BODY_BYTES or time.monotonic() > self._until

@@ -4,6 +4,7 @@ Prepares a refused request of requests to be sent again: its body, its connectio
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 from urllib.parse import urljoin, urlparse, urlsplit
@@ -15,7 +16,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import requote_uri, rewind_body, super_len
 
 # Bytes and seconds for reading the body of a refused response. Then its connection can be used again, and the body can be read in
-# `history`. Beyond that the connection is closed.
+# `history`. Beyond that the connection is closed. A single read waits no longer than these seconds either.
 _BODY_BYTES, _BODY_SECONDS = 1 << 16, 5.0
 
 
@@ -43,14 +44,16 @@ def read_body(response: requests.Response) -> None:
     """
     Read the body of a refused response, within limits.
 
-    The body may be broken, endless, or never arrive. That must not prevent the retry.
+    The body may be broken, endless, or never arrive. That must not prevent the retry, whatever timeout the call has.
     """
     chunks: list[bytes] = []
     raw = response.raw
-    if isinstance(raw, urllib3.BaseHTTPResponse):
+    consumed: bool = response._content_consumed  # noqa: SLF001 - there is no public name for this
+    if isinstance(raw, urllib3.BaseHTTPResponse) and not consumed:
         until = time.monotonic() + _BODY_SECONDS
         size = 0
         try:
+            _limit_reads(raw)
             # `read1` returns what has arrived. `read(n)` would wait for n bytes.
             while chunk := raw.read1(_BODY_BYTES, decode_content=True):
                 chunks.append(chunk)
@@ -62,6 +65,14 @@ def read_body(response: requests.Response) -> None:
             raw.close()
         response._content = b"".join(chunks)  # noqa: SLF001 - where requests keeps a body that it has read
         response._content_consumed = True  # noqa: SLF001 - as above
+
+
+def _limit_reads(raw: urllib3.BaseHTTPResponse) -> None:
+    """Shorten the timeout of the socket. urllib3 sets it again for the next request on this connection."""
+    # No public name leads to the socket of a connection that the server will close. A mock has no socket.
+    sock = getattr(getattr(raw, "_sock_shutdown", None), "__self__", None)
+    if isinstance(sock, socket.socket):
+        sock.settimeout(min(sock.gettimeout() or _BODY_SECONDS, _BODY_SECONDS))
 
 
 def take_cookies(request: requests.PreparedRequest, response: requests.Response) -> None:
