@@ -33,12 +33,14 @@ from dolby_auth_plugin import AccessToken, AppCredentials, DolbyAuthError, Scope
 from dolby_auth_plugin.sandbox import Sandbox
 
 from .drivers import Client, Driver
-from .fakes import FakeClock, HastyClock, wait_for_fetches
+from .fakes import FakeClock, HastyClock, ScriptedSender, wait_for_fetches
 from .internals import (
     fresh_tls_contexts,
     keep_token,
+    present_token,
     read_refusals_for,
     rebuild,
+    refuse,
     set_sandbox_clock,
     source_of,
     store_file,
@@ -69,8 +71,26 @@ def rendered(error: BaseException) -> str:
     return "".join(whole.format())
 
 
+class TwoOrigins(Sandbox):
+    """A sandbox whose token endpoint has an origin of its own, as at Dolby.io. Adapters remember only origins without it."""
+
+    @property
+    def token_url(self) -> str:
+        return super().token_url.replace("127.0.0.1", "localhost")
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        [host] = super().allowed_hosts
+        return host, host.replace("127.0.0.1", "localhost")
+
+
 class AuthContract:
     driver: ClassVar[Driver]
+
+    @pytest.fixture
+    def sandbox(self) -> Iterator[Sandbox]:
+        with TwoOrigins() as sandbox:
+            yield sandbox
 
     def auth(self, sandbox: Sandbox, *allowed: Server, **options: Any) -> Any:
         """An auth object for *sandbox* that also allows the servers *allowed*."""
@@ -175,18 +195,45 @@ class AuthContract:
         assert (sandbox.unauthorized, sandbox.token_requests) == (0, 3)
         assert [False, True, True] == [record.early for record in sandbox.token_log]
 
-    def test_a_token_that_expired_while_the_machine_was_suspended_is_replaced(
-        self, auth_of_sandbox: Any, api: Server
-    ) -> None:
-        """Only the wall clock has seen that time. The API has an origin of its own, which every adapter remembers."""
-        clock = FakeClock()
-        with self.driver.open(on_clock(auth_of_sandbox, clock)) as client:
-            client.get(api.url)
-            clock.step_wall(86_400)
-            client.get(api.url)
+    # An adapter remembers an origin that it allowed, unless the token endpoint has the same one
 
-        first, second = (received.token for received in api.log)
-        assert first != second
+    MEDIA: ClassVar[str] = "https://api.dolby.com"
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda auth, clock: clock.step_wall(1800),
+            lambda auth, clock: clock.stall_wall(1800),
+            lambda auth, clock: refuse(source_of(auth), present_token(source_of(auth)), "api.dolby.com:443"),
+            lambda auth, clock: auth.invalidate(),
+        ],
+        ids=["expired by the wall clock", "expired by the monotonic clock", "refused", "invalidated"],
+    )
+    def test_a_remembered_origin_gets_no_token_that_is_used_up(self, spoil: Any) -> None:
+        """A suspended machine stops the monotonic clock, and a wall clock can be set back."""
+        clock = FakeClock()
+        auth = rebuild(self.driver.adapter.DolbyAuth(**CLASSIC), send=ScriptedSender(), clock=clock)
+        assert ["Bearer token-1"] * 3 == [self.driver.authorization(auth, self.MEDIA) for _ in range(3)]
+
+        spoil(auth, clock)
+
+        assert self.driver.authorization(auth, self.MEDIA) == "Bearer token-2"
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://api.dolby.com/",
+            "https://api.dolby.com:8443/",
+            "https://api.dolby.com.evil.test/",
+            "https://evil.test/",
+        ],
+    )
+    def test_after_a_remembered_origin_another_scheme_port_or_host_gets_no_token(self, url: str) -> None:
+        auth = rebuild(self.driver.adapter.DolbyAuth(**CLASSIC), send=ScriptedSender())
+
+        given = [self.driver.authorization(auth, one) for one in (self.MEDIA, self.MEDIA, url, self.MEDIA)]
+
+        assert given == ["Bearer token-1", "Bearer token-1", None, "Bearer token-1"]
 
     def test_unknown_and_missing_scopes_cause_warnings(self, sandbox: Sandbox) -> None:
         with pytest.warns(ScopeWarning, match="unknown scope 'comms:monitor:raed'") as caught:

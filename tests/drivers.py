@@ -8,7 +8,7 @@ import importlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -74,6 +74,10 @@ class Driver(abc.ABC):
         """Call `token()` or `atoken()` of the auth object."""
 
     @abc.abstractmethod
+    def authorization(self, auth: Any, url: str) -> str | None:
+        """The `Authorization` header that the auth object sets on a request to *url*. Nothing is sent to that URL."""
+
+    @abc.abstractmethod
     def lend(self, answer: Callable[[], tuple[int, bytes]], log: list[Any]) -> dict[str, Any]:
         """The `session=` or `client=` argument with a client that answers token requests with *answer*."""
 
@@ -112,6 +116,10 @@ class RequestsDriver(Driver):
 
     def token(self, auth: Any) -> Any:
         return auth.token()
+
+    def authorization(self, auth: Any, url: str) -> str | None:
+        header: str | None = auth(self.library.Request("GET", url).prepare()).headers.get("Authorization")
+        return header
 
     def lend(self, answer: Callable[[], tuple[int, bytes]], log: list[Any]) -> dict[str, Any]:
         import requests_mock
@@ -155,6 +163,11 @@ class HttpxDriver(Driver):
 
     def token(self, auth: Any) -> Any:
         return auth.token()
+
+    def authorization(self, auth: Any, url: str) -> str | None:
+        with closing(auth.sync_auth_flow(self.library.Request("GET", url))) as flow:
+            header: str | None = next(flow).headers.get("Authorization")
+        return header
 
     def lend(self, answer: Callable[[], tuple[int, bytes]], log: list[Any]) -> dict[str, Any]:
         def respond(request: Any) -> Any:
@@ -221,6 +234,14 @@ class AsyncHttpxDriver(HttpxDriver):
 
     def token(self, auth: Any) -> Any:
         return anyio.run(auth.atoken, backend=self.backend)
+
+    def authorization(self, auth: Any, url: str) -> str | None:
+        async def main() -> str | None:
+            async with aclosing(auth.async_auth_flow(self.library.Request("GET", url))) as flow:
+                header: str | None = (await anext(flow)).headers.get("Authorization")
+            return header
+
+        return anyio.run(main, backend=self.backend)
 
 
 @functools.cache

@@ -51,6 +51,7 @@ _ADAPTERS = f"{_REQUESTS} {_HTTPX}"
 _BODIES = "promises/test_bodies.py"
 _COST = "promises/test_cost.py"
 _FAULTS = "promises/test_faults.py"
+_LOAD = "promises/test_load.py"
 _PROCESS = "promises/test_process.py"
 _PROXIES = "promises/test_proxies.py"
 _FIRST_DAY = "promises/test_first_day.py"
@@ -94,6 +95,17 @@ TESTS = {
     "_httpx/waiting.py": f"{_HTTPX} {_HTTPX2} promises/test_cancellation.py",
     "requests.py": f"{_REQUESTS} {_BODIES}",
 }
+
+
+def _flow(kind: str, signature: str, part: str, check: str) -> tuple[str, str, str]:
+    """A flow of httpx that does not compare a *part* of the URL with the remembered origin."""
+    head = f'''def {signature}:
+        """Authorize *request*, if it goes to an allowed host. Called by the client."""
+        url = request.url
+        scheme, raw_host, port, host = self._last_allowed
+        if '''
+    checks = "url.scheme != scheme or url.raw_host != raw_host or url.port != port"
+    return head + checks, head + checks.replace(check, "False"), f"another {part} than the remembered one, {kind}"
 
 
 def _mutations(file: str, *changes: tuple[str, ...]) -> Iterator[Mutation]:
@@ -147,6 +159,17 @@ MUTATIONS = [
         ("if len(self._refused_by) < _MAX_HOSTS:", "if True:", "any number of refusing hosts is remembered"),
         (" and len(self._refused_by) < _MAX_HOSTS", "", "a refusing host that is not remembered gets the token"),
         ("            self._refused_by |= {host}\n", "            pass\n", "a refusal leaves no mark"),
+        (
+            "_refused_by |= {host}\n        self._update_ready()\n        return True",
+            "_refused_by |= {host}\n        self._update_ready()\n        return self.fetch is None",
+            "a 401 that comes during a fetch is final",
+            _LOAD,
+        ),
+        (
+            "self._refused_by |= {host}",
+            "self._refused_by = frozenset({host})",
+            "a second refusal removes the first mark",
+        ),
         ("self.fetch.is_discarded = True", "pass", "invalidate keeps the token of a running fetch"),
         ("or self._refused_by or self._unreported:", "or self._refused_by:", "a scope warning reaches nobody"),
         ("elif fetch.is_renewal:", "elif False:", "no pause after a renewal that left the token"),
@@ -510,6 +533,11 @@ MUTATIONS = [
             "the frame of the constructor shows the secret",
             _SECRETS,
         ),
+        (
+            "token = self._source.ready() if url",
+            "token = self._source._state.ready[0] if url",
+            "a token that is used up goes to a remembered origin",
+        ),
         ("any(name is self._header_name for", "any(name == self._header_name for", "another's header counts as ours"),
         ("if not self._is_ours(request) or not", "if not", "a header of the user is replaced"),
         (
@@ -601,6 +629,24 @@ MUTATIONS = [
     ),
     *_mutations(
         "_httpx/auth.py",
+        *(
+            _flow(kind, signature, part, check)
+            for kind, signature in (
+                ("sync", "sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]"),
+                ("async", "async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]"),
+            )
+            for part, check in (
+                ("scheme", "url.scheme != scheme"),
+                ("host", "url.raw_host != raw_host"),
+                ("port", "url.port != port"),
+            )
+        ),
+        (
+            "again.history = [*before, *again.history]\n\n    def",
+            "again.history = list(again.history)\n\n    def",
+            "redirects before the 401 are lost from history, async",
+            _BODIES,
+        ),
         (
             "replacement = self._obtain(host, response.request)\n                if not (",
             "replacement = self._obtain(host, response.request)\n                if True or (",

@@ -367,6 +367,12 @@ REDIRECT = Reply(307, {"Location": "/there"})
 CHAINS: dict[str, tuple[list[Reply], list[str], list[int]]] = {
     "refused after a redirect": ([REDIRECT, Reply(401), Reply()], ["/", "/there", "/there"], [307, 401]),
     "redirected after a retry": ([Reply(401), REDIRECT, Reply()], ["/", "/", "/there"], [401, 307]),
+    "refused between redirects": (
+        [REDIRECT, Reply(401), Reply(307, {"Location": "/further"}), Reply()],
+        ["/", "/there", "/there", "/further"],
+        [307, 401, 307],
+    ),
+    "refused twice": ([REDIRECT, Reply(401), Reply(401)], ["/", "/there", "/there"], [307, 401]),
 }
 
 
@@ -383,12 +389,27 @@ def test_a_file_arrives_whole_each_time_if_a_redirect_and_a_401_come_together(
     seen = scene.send("POST", **options)
 
     first = scene.api.log[0]
-    assert (200, scene.as_told(*history)) == (seen.status, seen.history)
+    assert (replies[-1].status, scene.as_told(*history)) == (seen.status, seen.history)
     assert [(path, "POST", first.body, framing(first)) for path in paths] == [
         (received.path, received.method, received.body, framing(received)) for received in scene.api.log
     ]
     assert CONTENT[3:] in first.body
     assert len(scene.endpoint.log) == 2
+
+
+@matrix("chain", (ALL, CHAINS.items()))
+def test_history_shows_each_response_once_with_the_request_that_was_sent(
+    chain: tuple[list[Reply], list[str], list[int]], scene: Scene
+) -> None:
+    """After a redirect, requests leaves the 401 out."""
+    answer_in_turn(scene.api, *chain[0])
+
+    response = scene.send().response
+
+    shown = [(one.status_code, one.request.headers["Authorization"]) for one in (*response.history, response)]
+    sent = [(reply.status, received.token) for reply, received in zip(chain[0], scene.api.log, strict=True)]
+    told = scene.as_told(*(status for status, _ in sent[:-1]))
+    assert [one for one in sent[:-1] if one[0] in told] + sent[-1:] == shown
 
 
 @each(ALL)

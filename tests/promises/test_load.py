@@ -278,3 +278,33 @@ def test_other_hosts_use_a_refused_token_while_it_is_replaced(
         gate.open()
         assert retried.result(30).status == 200
     assert sandbox.token_requests == 2
+
+
+@each([*THREADS, *SOME_TASKS])
+@pytest.mark.parametrize("begun_by", ["a renewal", "another host"])
+def test_a_call_that_is_refused_during_a_fetch_waits_for_that_fetch(
+    sandbox: Sandbox, api: Server, gate: Gate, make: Callable[..., Any], driver: Driver, begun_by: str
+) -> None:
+    """Not for a second one: the running renewal, or the replacement that another host has caused, is for it too."""
+    clock = FakeClock()
+    auth = make(driver, api, clock=clock)
+
+    with driver.open(auth) as client, driver.open(auth) as other, ThreadPoolExecutor(2) as pool:
+        client.get(api.url)
+        gate.close()
+        if begun_by == "a renewal":
+            clock.advance(1600)
+            assert other.get(api.url).status == 200
+            calls = []
+        else:
+            sandbox.revoke_all()
+            calls = [pool.submit(other.get, f"{sandbox.url}/media/jobs")]
+            eventually(lambda: waiting_for(auth) == 1)
+        refused = api.log[0].token
+        api.answer = lambda received: Reply(401 if received.token == refused else 200)
+        calls.append(pool.submit(client.get, api.url))
+        eventually(lambda: waiting_for(auth) == len(calls))
+        gate.open()
+
+        assert {(200, 401)} == {(call.result(30).status, *call.result().history) for call in calls}
+    assert sandbox.token_requests == 2
