@@ -460,6 +460,12 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/resend.py",
+        (
+            "body.write(raw.read1(",
+            "body.write(chunk := raw.read1(",
+            "a dump of the frame shows the body of a refusal",
+            _SECRETS,
+        ),
         ("            _limit_reads(raw)\n", "", "a body that never comes keeps the retry waiting", _REQUESTS),
         (
             "min(sock.gettimeout() or _BODY_SECONDS, _BODY_SECONDS)",
@@ -591,6 +597,18 @@ MUTATIONS = [
     ),
     *_mutations(
         "_httpx/resend.py",
+        (
+            "for _ in map(body.write, self._stream):\n",
+            "for chunk in self._stream:\n                body.write(chunk)\n",
+            "a dump of the frame shows the body of a refusal, sync",
+            _SECRETS,
+        ),
+        (
+            "body.write(await anext(stream))",
+            "body.write(chunk := await anext(stream))",
+            "a dump of the frame shows the body of a refusal, async",
+            _SECRETS,
+        ),
         *(
             (
                 f"with suppress(Exception), self._limited_reads():\n            {loop}",
@@ -598,7 +616,7 @@ MUTATIONS = [
                 f"a body that never comes keeps the retry waiting, {flow}",
                 _HTTPX,
             )
-            for flow, loop in (("sync", "for chunk"), ("async", "async with"))
+            for flow, loop in (("sync", "for _ in map"), ("async", "async with"))
         ),
         ("if read is None else min(read, _BODY_SECONDS)", "", "a call's own timeout is lengthened", _HTTPX),
         (

@@ -4,6 +4,7 @@ Prepares a refused request of httpx or httpx2 to be sent again: its body, its co
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, suppress
@@ -67,27 +68,27 @@ class RefusedBody:
         return self._stream.elapsed
 
     def __iter__(self) -> Iterator[bytes]:
-        body = bytearray()
+        body = io.BytesIO()  # a traceback that shows local variables does not show its content
         with suppress(Exception), self._limited_reads():
-            for chunk in self._stream:
-                body += chunk
+            for _ in map(body.write, self._stream):
                 if self._is_enough(body):
                     break
-        yield self._decodable(bytes(body))
+        yield self._decodable(body)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        body = bytearray()
+        body = io.BytesIO()
         with suppress(Exception), self._limited_reads():
             async with aclosing(aiter(self._stream)) as stream:
-                async for chunk in stream:
-                    body += chunk
+                while True:
+                    # Until StopAsyncIteration. The variable of an `async for` would show the body.
+                    body.write(await anext(stream))
                     if self._is_enough(body):
                         # Close the connection, and read on: the library's own generators then end normally. A `break` here would
                         # leave them suspended, and trio warns of that.
                         await self._stream.aclose()
-                    if len(body) > 4 * _BODY_BYTES:
+                    if body.tell() > 4 * _BODY_BYTES:
                         break
-        yield self._decodable(bytes(body))
+        yield self._decodable(body)
 
     def close(self) -> None:
         with suppress(Exception):
@@ -109,15 +110,15 @@ class RefusedBody:
             # The retry has the same extensions. In old versions of the libraries they may be an object of the user's.
             self._extensions["timeout"] = timeout
 
-    def _is_enough(self, body: bytearray) -> bool:
-        return len(body) > _BODY_BYTES or time.monotonic() > self._until
+    def _is_enough(self, body: io.BytesIO) -> bool:
+        return body.tell() > _BODY_BYTES or time.monotonic() > self._until
 
-    def _decodable(self, body: bytes) -> bytes:
+    def _decodable(self, body: io.BytesIO) -> bytes:
         try:
-            self._library.Response(401, headers=self._headers, content=body)
+            self._library.Response(401, headers=self._headers, content=body.getvalue())
         except self._library.DecodingError:
             return b""
-        return body
+        return body.getvalue()
 
 
 def _rewound(file: Any) -> bool:

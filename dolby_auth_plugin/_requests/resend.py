@@ -4,6 +4,7 @@ Prepares a refused request of requests to be sent again: its body, its connectio
 
 from __future__ import annotations
 
+import io
 import socket
 import time
 from typing import Any
@@ -46,24 +47,21 @@ def read_body(response: requests.Response) -> None:
 
     The body may be broken, endless, or never arrive. That must not prevent the retry, whatever timeout the call has.
     """
-    chunks: list[bytes] = []
     raw = response.raw
     consumed: bool = response._content_consumed  # noqa: SLF001 - there is no public name for this
     if isinstance(raw, urllib3.BaseHTTPResponse) and not consumed:
+        body = io.BytesIO()  # a traceback that shows local variables does not show its content
         until = time.monotonic() + _BODY_SECONDS
-        size = 0
         try:
             _limit_reads(raw)
             # `read1` returns what has arrived. `read(n)` would wait for n bytes.
-            while chunk := raw.read1(_BODY_BYTES, decode_content=True):
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > _BODY_BYTES or time.monotonic() > until:
+            while body.write(raw.read1(_BODY_BYTES, decode_content=True) or b""):
+                if body.tell() > _BODY_BYTES or time.monotonic() > until:
                     raw.close()
                     break
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
             raw.close()
-        response._content = b"".join(chunks)  # noqa: SLF001 - where requests keeps a body that it has read
+        response._content = body.getvalue()  # noqa: SLF001 - where requests keeps a body that it has read
         response._content_consumed = True  # noqa: SLF001 - as above
 
 

@@ -22,6 +22,7 @@ import logging
 import pickle
 import pprint
 import re
+import sys
 import tempfile
 import threading
 import traceback
@@ -30,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import rich.console
@@ -48,7 +49,7 @@ from ..contract import rendered, server_context
 from ..drivers import Driver
 from ..fakes import Gate, answer, eventually, make_source, wait_for_fetches
 from ..internals import fetcher_of, parts_of, sender_of, source_of, thread_frames
-from ..matrix import ASYNCIO, HTTPX, HTTPX2, REQUESTS, SYNC, Scene, each, matrix
+from ..matrix import ASYNCIO, HTTPX, HTTPX2, REQUESTS, SYNC, TRIO, Scene, each, matrix
 from ..servers import Received, Reply, refusing, serving
 
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
@@ -448,6 +449,67 @@ def test_a_dump_of_all_threads_during_an_answer_shows_no_secret(caller: Caller) 
     assert [] == found("".join(dumps))
 
 
+class LineByLine:
+    """
+    Looks at the local variables of the package's frames before each line that they run, in all new threads too.
+
+    Attributes:
+        places: The functions that ran.
+        shown: Their local variables that showed one of the `WORDS`.
+    """
+
+    def __init__(self) -> None:
+        self.places: set[str] = set()
+        self.shown: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._before = sys.gettrace()
+        threading.settrace(self._trace)
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+        threading.settrace(self._before)
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        code = frame.f_code
+        module = Path(code.co_filename).stem
+        if not code.co_filename.startswith(str(PACKAGE)) or module in VALUES or code.co_name == "trace":
+            return None
+        place = f"{module}.{code.co_qualname}"
+        self.places.add(place)
+        for name, value in frame.f_locals.items():
+            with contextlib.suppress(AttributeError):  # an object whose constructor has not ended yet
+                self.shown |= {f"{place}: {name}"} if found(repr(value)) else set()
+        return self._trace
+
+
+# The modules that check, read and make values. They hold a secret for microseconds, wait for nothing, and raise nothing with it. So
+# does the function `trace`, to which httpcore gives the headers of an answer.
+VALUES = {"credentials", "decoding", "endpoint", "redaction", "token"}
+
+
+@each([*SYNC, ASYNCIO, TRIO])
+def test_no_local_variable_shows_a_secret_before_any_line_that_runs(caller: Caller) -> None:
+    """A token is obtained, refused, and not replaced. The API repeats the token in its refusal."""
+    scene = caller.scene
+    scene.token_url, scene.in_real_time = f"{scene.endpoint.url}{PATH}", True
+    auth = scene.auth
+    with LineByLine() as lines, scene.driver.open(auth) as client:
+        client.get(scene.api.url)
+        scene.api.refuse_old_tokens(Reply(401, {"Set-Cookie": "a=1"}, f"{IN_BODY} {caller.tokens[-1]}".encode()))
+        assert client.get(scene.api.url).history == [401]
+        scene.api.refuse_old_tokens()
+        scene.endpoint.answer = echo(403)
+        with pytest.raises(TokenError):
+            client.get(scene.api.url)
+        wait_for_fetches()
+
+    assert [] == sorted(lines.shown)
+    assert {"sender._exchange", "sender._body", "fetch.Fetcher.obtain", "source.TokenSource._run"} <= lines.places
+
+
 @each(SYNC)
 def test_an_interrupt_in_a_caller_that_fetches_shows_no_secret(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread can be started, so the caller fetches. The interrupt comes while the library handles an error."""
@@ -704,6 +766,7 @@ ALLOWED = {
     "MAX_LIFE": "a number",
     "_MAX_URL": "a number",
     "len(token_url)": "a number",
+    "number": "a number",
     "seconds": "a number",
     "scope: value": "a malformed scope",
     "sentence": "of an unknown scope",
