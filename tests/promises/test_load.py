@@ -308,3 +308,39 @@ def test_a_call_that_is_refused_during_a_fetch_waits_for_that_fetch(
 
         assert {(200, 401)} == {(call.result(30).status, *call.result().history) for call in calls}
     assert sandbox.token_requests == 2
+
+
+# Clocks that jump
+
+
+@each([*THREADS, *SOME_TASKS])
+@pytest.mark.parametrize("jumps", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_each_forward_jump_of_the_wall_clock_during_calls_costs_one_token_request(
+    sandbox: Sandbox, api: Server, make: Callable[..., Any], driver: Driver, jumps: int
+) -> None:
+    """It jumps forward by a day, and back by an hour. Each day, the token has expired by the wall clock."""
+    clock, stopped = FakeClock(), threading.Event()
+    auth = make(driver, api, clock=clock)
+    seen: list[Seen | Exception] = []
+
+    def call() -> None:
+        while not stopped.is_set():
+            seen.extend(client.crowd(16, "GET", api.url))
+
+    def wait_for_calls() -> None:
+        """Wait for 16 calls that began after this moment. As many may be under way."""
+        enough = len(api.log) + 32
+        eventually(lambda: len(api.log) >= enough)
+
+    with driver.open(auth) as client, ThreadPoolExecutor(1) as pool:
+        calls = pool.submit(call)
+        for _ in range(jumps):
+            for step in (86_400.0, -3_600.0):
+                wait_for_calls()
+                clock.step_wall(step)
+        wait_for_calls()
+        stopped.set()
+        calls.result(60)
+
+    assert {200} == set(statuses(seen))
+    assert 1 + jumps == sandbox.token_requests == len({received.token for received in api.log})

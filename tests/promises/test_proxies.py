@@ -153,6 +153,19 @@ def test_the_proxy_of_a_client_sees_the_tunnels_but_no_token(
     assert {None} == {seen.headers["Proxy-Authorization"] for seen in dolby.log}
 
 
+@pytest.mark.parametrize("callers", [16, pytest.param(64, marks=pytest.mark.slow)])
+def test_many_callers_through_a_proxy_cost_one_token_request_and_one_for_a_revocation(
+    client: Client, dolby: Server, proxy: Proxy, callers: int
+) -> None:
+    """All start together, without a token; the API refuses the first one. The proxy sees tunnels, and no token."""
+    seen = client.crowd(callers, "GET", URL)
+
+    assert [200] * callers == [getattr(one, "status", one) for one in seen]
+    assert [FOR_DOLBY] * 2 == [seen.token for seen in dolby.log if seen.headers["Host"] == "api.dolby.io"]
+    assert {("CONNECT", MEDIA), ("CONNECT", TOKEN_HOST)} == {(seen.method, seen.path) for seen in proxy.log}
+    assert not any("token-" in str(seen.headers) or FOR_DOLBY in str(seen.headers) for seen in proxy.log)
+
+
 @pytest.mark.parametrize("host", ["storage.example", "api.dolby.com"])
 def test_a_plain_http_request_shows_the_proxy_no_token(client: Client, plain: Server, proxy: Proxy, host: str) -> None:
     plain.answer = lambda _: Reply(401)
