@@ -323,14 +323,17 @@ if __name__ == "__main__":
 
 
 @needs_fork
-@pytest.mark.slow
-def test_an_auth_object_that_is_passed_to_another_process_obtains_its_own_token(sandbox: Sandbox, start: Start) -> None:
+@pytest.mark.parametrize("methods", [["forkserver"], pytest.param(["fork", "spawn"], marks=pytest.mark.slow)])
+def test_an_auth_object_that_is_passed_to_another_process_obtains_its_own_token(
+    methods: list[str], sandbox: Sandbox, start: Start
+) -> None:
     """The process may be started in any way. A session with an auth object works too."""
-    children = [start(POOL, method) for method in ("fork", "spawn", "forkserver")]
+    children = [start(POOL, method) for method in methods]
 
-    assert [{"statuses": [200, 200], "own": True, "kept": True}] * 3 == [child.facts() for child in children]
+    expected = {"statuses": [200, 200], "own": True, "kept": True}
+    assert [expected] * len(methods) == [child.facts() for child in children]
     # Each time one for the parent, and one for each object that was pickled.
-    assert 3 * (1 + 2) == sandbox.token_requests
+    assert len(methods) * (1 + 2) == sandbox.token_requests
 
 
 # gunicorn
