@@ -21,7 +21,7 @@ from .errors import printable
 _SEARCHABLE_SECRET, _SEARCHED_TEXT = 256, 8192
 
 # The module `html` has two thousand names, and takes a fifth of the package's import time.
-_HTML_NAMES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+_HTML_NAMES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 
 # A long unbroken run in an error text may be a secret in another encoding. Error names are shorter.
 _SECRET_LIKE = re.compile(r"[A-Za-z0-9\-._~+/=%]{24,}")
@@ -63,33 +63,59 @@ def _redacted(text: str, credentials: AppCredentials) -> str:
     for secret in sorted(hidden, key=len, reverse=True):
         if len(secret) <= _SEARCHABLE_SECRET:
             text = text.replace(base64.b64encode(secret.encode()).decode(), _HIDDEN)
-            text = _any_form(secret).sub(_HIDDEN, text)
+            text = _without(secret, text)
         elif len(text) > _SEARCHABLE_SECRET:
             # The text is long enough to hold a secret that is too long to search for.
             return _HIDDEN
     return printable(_SECRET_LIKE.sub(_HIDDEN, text))
 
 
-def _any_form(secret: str) -> re.Pattern[str]:
-    """*secret*, each of its characters in any of its forms."""
-    # Atomic groups: where two forms overlap, as those of a backslash do, backtracking could take for ever.
-    return re.compile("".join(f"(?>{'|'.join(map(re.escape, _forms(char)))})" for char in secret), re.IGNORECASE)
+def _without(secret: str, text: str) -> str:
+    """*text* without *secret*, each of its characters in any of its forms."""
+    # A regular expression could take for ever: a form of one character may look like two characters, as two backslashes do. So
+    # search for the last character first. `ends` says where the characters so far end, by the place where they begin.
+    folded = _folded(text)
+    ends = {place: place for place in range(len(text) + 1)}
+    for char in reversed(secret):
+        found: dict[int, int] = {}
+        for form in set(map(_folded, _forms(char))):
+            at = folded.find(form)
+            while at >= 0:
+                if at + len(form) in ends:
+                    found[at] = max(ends[at + len(form)], found.get(at, 0))
+                at = folded.find(form, at + 1)
+        ends = found
+    shown, place = "", 0
+    for start in sorted(ends):
+        if start >= place:
+            shown += text[place:start] + _HIDDEN
+        place = max(place, ends[start])
+    return shown + text[place:]
 
 
-def _forms(char: str) -> list[str]:
-    forms = {
+def _folded(text: str) -> str:
+    """In small letters, and as long as *text*: some capitals become two."""
+    return "".join(char.lower()[0] for char in text)
+
+
+def _forms(char: str) -> tuple[str, ...]:
+    code = ord(char)
+    return (
         char,
         quote(char, safe=""),
         quote_plus(char),
         quote(quote(char, safe=""), safe=""),
         _HTML_NAMES.get(char, char),
-        f"&#{ord(char)};",
-        f"&#x{ord(char):x};",
+        f"&#{code};",
+        # PHP writes a quote in this way.
+        f"&#{code:03};",
+        f"&#x{code:x};",
         json.dumps(char)[1:-1],
-        ascii(char)[1:-1],
+        # Some encoders of JSON, JavaScript and Python escape more than they must.
+        f"\\u{code:04x}",
+        f"\\x{code:02x}",
+        f"\\U{code:08x}",
         # UTF-8 read as Latin-1: for Basic credentials a common mistake.
         char.encode().decode("latin-1"),
-    }
-    if not char.isalnum():
-        forms.add(f"\\{char}")
-    return sorted(forms, key=len, reverse=True)
+        char if char.isalnum() else f"\\{char}",
+    )

@@ -358,6 +358,33 @@ def test_an_error_text_shows_no_short_secret_in_another_form(form: str) -> None:
     assert failure.description == "no [hidden]!"
 
 
+@pytest.mark.parametrize(
+    ("secret", "form"),
+    [
+        *((secret, secret) for secret in ("a\\\\b", "a%25b", "a&amp;b")),
+        ("a%25b/", "a%2525b%2F"),
+        ("a%25b/", "a%2525b/"),
+        ("aba", "ababa"),
+        ("ab\\", "ab\\\\"),
+        ("a'\\\\b", "a&#039;\\\\b"),
+        ("a'b", "a&#039;b"),
+        ("a'b", "a&apos;b"),
+        ("a&b", "a\\u0026b"),
+        ("a&b", "a\\x26b"),
+        ("a\U0001f600b", "a\\ud83d\\ude00b"),
+        ("a\U0001f600b", "a\\U0001f600b"),
+    ],
+)
+def test_an_error_text_shows_no_secret_that_holds_an_escape_or_is_escaped(secret: str, form: str) -> None:
+    """A secret may look as if it were encoded. Encoders of PHP, XML, Go and .NET escape other characters than Python's."""
+    failure = endpoint().read(
+        answer(401, error="bad", error_description=f"no {form}!"), AppCredentials("k", secret), NOW
+    )
+
+    assert isinstance(failure, Failure)
+    assert failure.description == "no [hidden]!"
+
+
 def test_an_error_text_is_cut() -> None:
     failure = failure_of(answer(400, error="bad", error_description="no " * 1000))
 
