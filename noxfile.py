@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -101,6 +102,16 @@ def explore(session: nox.Session) -> None:
     """Ten times as many orders of events as the suite tries, in about two minutes and 1.1 GB of memory."""
     session.install("-e", ".[test]")
     session.run("pytest", "-n", "0", "--explore-states", "1000000", "tests/core/test_explore.py", *session.posargs)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """The properties of the suite with other inputs, for a minute; `nox -s fuzz -- --seconds 20 --seed SEED` repeats a round."""
+    session.install("-e", ".[test]")
+    options = (option.replace("--se", "--fuzz-se", 1) for option in session.posargs)
+    # nox prints the command, and so the seed, before it runs. Of two seeds the last one counts.
+    seed = ("--fuzz-seed", str(random.randrange(1_000_000)))  # noqa: S311 - not a secret
+    session.run("pytest", "-n", "0", "-m", "fuzz", "tests/promises/test_fuzz.py", *seed, *options)
 
 
 @nox.session

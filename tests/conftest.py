@@ -27,15 +27,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("soak", "soak tests: pytest -m soak")
     group.addoption("--soak-seconds", type=float, default=120.0, help="seconds that a soak test runs (default: 120)")
     group.addoption("--soak-seed", type=int, default=random.randrange(1_000_000), help="seed of the random numbers")
+    group = parser.getgroup("fuzz", "properties with random input: nox -s fuzz -- --seconds 60 --seed 1")
+    group.addoption("--fuzz-seconds", type=float, default=60.0, help="seconds that the rounds take (default: 60)")
+    group.addoption("--fuzz-seed", type=int, default=1, help="seed of the first round (default: 1)")
     group = parser.getgroup("explore", "the walk through all orders of events")
     group.addoption("--explore-states", type=int, default=100_000, help="how many states it visits (default: 100000)")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how far the walk came, and the report of a soak test. Its seed repeats the run."""
+    """Print how far the walk came, and the reports of a soak test and of the fuzzing. Their seeds repeat a run."""
     for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())):
         for name, text in report.user_properties:
-            if name in ("explore", "soak"):
+            if name in ("explore", "fuzz", "soak"):
                 terminalreporter.write_line(f"{name}: {text}")
 
 
