@@ -253,7 +253,8 @@ def test_credentials_are_sent_exactly_or_refused_without_showing_the_secret(key:
 
 # Scopes
 
-SCOPES = st.lists(st.sampled_from(["comms", "monitor", "read", "a", "*", ""]), min_size=1, max_size=4).map(":".join)
+# Few names, so that many of them are related.
+SCOPES = st.lists(st.sampled_from(["a", "ab", "*", ""]), min_size=1, max_size=3).map(":".join)
 ANY_SCOPE = SCOPES.filter(bool) | st.sampled_from([str(scope) for scope in Scope])
 
 
@@ -290,7 +291,7 @@ def covers(granted: str, scope: str) -> bool:
 
 
 @TRIES
-@hypothesis.given(asked=st.lists(ANY_SCOPE, max_size=4), granted=st.frozensets(ANY_SCOPE, max_size=4))
+@hypothesis.given(asked=st.lists(SCOPES, max_size=4), granted=st.frozensets(SCOPES, max_size=3))
 def test_exactly_the_scopes_that_no_granted_one_covers_are_missing(asked: list[str], granted: frozenset[str]) -> None:
     assert [scope for scope in asked if not any(covers(one, scope) for one in granted)] == missing(asked, granted)
 
