@@ -746,6 +746,7 @@ def test_the_error_for_a_request_of_another_library_shows_no_part_of_it(driver: 
 ALLOWED = {
     "credentials: what": "'app key' or 'app secret', the words",
     "credentials: given": "the name of a type, or the first characters of an app key",
+    "_WAITS_FOR_ITSELF": "four words",
     "missing": "the name of a variable",
     "' and '.join(names)": "names of variables",
     "names[0]": "the name of a variable",
