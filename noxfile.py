@@ -33,6 +33,9 @@ EXTRAS = {
     "requests": "import dolby_auth_plugin; dolby_auth_plugin.DolbyAuth('key', 'secret')",
     "httpx": "from dolby_auth_plugin.httpx import DolbyAuth; DolbyAuth('key', 'secret')",
     "httpx2": "from dolby_auth_plugin.httpx2 import DolbyAuth; DolbyAuth('key', 'secret')",
+    "cache": "import dolby_auth_plugin.caches.shared",
+    "file": "from dolby_auth_plugin import FileTokenCache; FileTokenCache('cache').load(64 * '0')",
+    "redis": "from dolby_auth_plugin import RedisTokenCache; RedisTokenCache('redis://localhost')",
     "cli": "import dolby_auth_plugin.cli",
     "sandbox": "from dolby_auth_plugin.sandbox import Sandbox; Sandbox().start().stop()",
 }
@@ -141,6 +144,13 @@ def niquests(session: nox.Session) -> None:
     """The same with niquests, in an environment of its own: its `urllib3-future` replaces urllib3."""
     session.install("-e", ".[test]", "niquests")
     session.run("pytest", "tests/tools/test_niquests.py", *session.posargs)
+
+
+@nox.session(default=False)
+def redis(session: nox.Session) -> None:
+    """The cache in Redis with a real server, which must be on the PATH: alone, as a cluster, with Sentinel, with TLS."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "--redis-server", "-m", "slow or not slow", "tests/caches/test_redis.py", *session.posargs)
 
 
 @nox.session

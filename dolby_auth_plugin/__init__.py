@@ -3,7 +3,7 @@ One line authenticates requests, httpx and httpx2 against the Dolby.io REST APIs
 
     from dolby_auth_plugin.requests import DolbyAuth     # or .httpx, or .httpx2
 
-Nothing here imports an HTTP library; `dolby_auth_plugin.DolbyAuth` is the requests one, imported on first use.
+Nothing here imports an HTTP library; `dolby_auth_plugin.DolbyAuth` is the requests one, imported on first use. So are the caches.
 """
 
 from __future__ import annotations
@@ -32,12 +32,22 @@ __all__ = [
 
 if TYPE_CHECKING:
     # A type checker would take every name for one that `__getattr__` knows.
+    from .caches.file import FileTokenCache as FileTokenCache
+    from .caches.protocol import TokenCache as TokenCache
+    from .caches.redis import RedisTokenCache as RedisTokenCache
     from .requests import DolbyAuth as DolbyAuth
 else:
+    # Imported on first use: they need other packages, or time.
+    _MODULES = {
+        "DolbyAuth": ".requests",
+        "FileTokenCache": ".caches.file",
+        "RedisTokenCache": ".caches.redis",
+        "TokenCache": ".caches.protocol",
+    }
 
     def __getattr__(name: str) -> Any:
-        if name == "DolbyAuth":
-            from .requests import DolbyAuth
+        if name in _MODULES:
+            from importlib import import_module
 
-            return DolbyAuth
+            return getattr(import_module(_MODULES[name], __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ._core.auth import missing_library, wrong_library
 from ._core.credentials import AppCredentials, CredentialsSource, choose
@@ -17,6 +17,9 @@ from ._core.errors import TokenError as _TokenError
 from ._httpx.auth import HttpxAuth
 from ._httpx.resend import RefusedBody
 from ._httpx.sender import HttpxSender
+
+if TYPE_CHECKING:
+    from .caches.protocol import TokenCache
 
 try:
     import httpx2
@@ -60,6 +63,8 @@ class DolbyAuth(HttpxAuth, httpx2.Auth):
         token_url: The token endpoint: https, or http on loopback. None: `DOLBYIO_TOKEN_URL`, else Dolby.io's.
         allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`. None:
             `DOLBYIO_ALLOWED_HOSTS`, separated by commas, else `DOLBY_HOSTS`.
+        cache: A store through which processes or machines share one token: `FileTokenCache`, `RedisTokenCache`, or one of your own,
+            see `TokenCache`. None: only the users of this object share its token.
         timeout: Seconds that a call waits for a token at most, all tries included. A request's own connect and read timeouts,
             added up, shorten its wait.
         client: A sync client that sends the token requests (proxies, CA, mocks). It is used as it is. None: a client of our own,
@@ -88,6 +93,7 @@ class DolbyAuth(HttpxAuth, httpx2.Auth):
         expires_in: int | timedelta = DEFAULT_EXPIRES_IN,
         token_url: str | None = None,
         allowed_hosts: Iterable[str] | None = None,
+        cache: TokenCache | None = None,
         timeout: float = 30.0,
         client: httpx2.Client | None = None,
     ) -> None:
@@ -99,6 +105,7 @@ class DolbyAuth(HttpxAuth, httpx2.Auth):
             expires_in=expires_in,
             token_url=token_url,
             allowed_hosts=allowed_hosts,
+            cache=cache,
             timeout=timeout,
             lent=client,
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ._core.auth import BaseAuth, missing_library, wrong_library
@@ -35,6 +35,9 @@ from requests.auth import AuthBase
 from ._requests.niquests import refuse_async_session
 from ._requests.resend import next_url, read_body, take_cookies, why_not_resendable, without_secrets
 from ._requests.sender import RequestsSender
+
+if TYPE_CHECKING:
+    from .caches.protocol import TokenCache
 
 __all__ = ["DolbyAuth", "TokenError"]
 
@@ -66,6 +69,8 @@ class DolbyAuth(BaseAuth, AuthBase):
         token_url: The token endpoint: https, or http on loopback. None: `DOLBYIO_TOKEN_URL`, else Dolby.io's.
         allowed_hosts: The hosts that may get the token: names (port 443), `name:port`, `*.example.com`. None:
             `DOLBYIO_ALLOWED_HOSTS`, separated by commas, else `DOLBY_HOSTS`.
+        cache: A store through which processes or machines share one token: `FileTokenCache`, `RedisTokenCache`, or one of your own,
+            see `TokenCache`. None: only the users of this object share its token.
         timeout: Seconds that a call waits for a token at most, all tries included.
         session: A session that sends the token requests (proxies, CA, mocks). It is used as it is. None: a session of our own,
             which follows the proxies and the CA bundle of the environment.
@@ -96,6 +101,7 @@ class DolbyAuth(BaseAuth, AuthBase):
         expires_in: int | timedelta = DEFAULT_EXPIRES_IN,
         token_url: str | None = None,
         allowed_hosts: Iterable[str] | None = None,
+        cache: TokenCache | None = None,
         timeout: float = 30.0,
         session: requests.Session | None = None,
     ) -> None:
@@ -107,6 +113,7 @@ class DolbyAuth(BaseAuth, AuthBase):
             expires_in=expires_in,
             token_url=token_url,
             allowed_hosts=allowed_hosts,
+            cache=cache,
             timeout=timeout,
             lent=session,
         )

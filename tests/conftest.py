@@ -30,6 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fuzz", "properties with random input: nox -s fuzz -- --seconds 60 --seed 1")
     group.addoption("--fuzz-seconds", type=float, default=60.0, help="seconds that the rounds take (default: 60)")
     group.addoption("--fuzz-seed", type=int, default=1, help="seed of the first round (default: 1)")
+    group = parser.getgroup("redis", "the cache in Redis")
+    group.addoption(
+        "--redis-server", action="store_true", help="fail if redis-server is missing, instead of using fakeredis"
+    )
     group = parser.getgroup("explore", "the walk through all orders of events")
     group.addoption("--explore-states", type=int, default=100_000, help="how many states it visits (default: 100000)")
 

@@ -33,7 +33,7 @@ from dolby_auth_plugin import AccessToken, AppCredentials, DolbyAuthError, Scope
 from dolby_auth_plugin.sandbox import Sandbox
 
 from .drivers import Client, Driver
-from .fakes import FakeClock, HastyClock, ScriptedSender, wait_for_fetches
+from .fakes import FakeClock, HastyClock, MemoryCache, ScriptedSender, wait_for_fetches
 from .internals import (
     fresh_tls_contexts,
     keep_token,
@@ -365,6 +365,29 @@ class AuthContract:
             with self.driver.open(auth) as client:
                 assert {401} == {client.get(server.url).status for _ in range(3) for server in servers}
 
+        assert sandbox.token_requests == 5
+
+    def test_auth_objects_with_a_cache_share_a_token_and_its_replacement(self, sandbox: Sandbox) -> None:
+        cache = MemoryCache(time)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(self.driver.open(self.auth(sandbox, cache=cache))) for _ in range(2)]
+
+            assert [[], []] == [client.get(f"{sandbox.url}/media/jobs").history for client in clients]
+            sandbox.revoke_all()
+            assert [[401], [401]] == [client.get(f"{sandbox.url}/media/jobs").history for client in clients]
+
+        assert sandbox.token_requests == 2
+
+    def test_beyond_the_shared_allowance_all_callers_get_their_401(self, sandbox: Sandbox, api: Server) -> None:
+        api.answer = lambda _: Reply(401, body=b"refused")
+        clock, cache = FakeClock(), MemoryCache(time)
+        with ExitStack() as stack:
+            auths = [on_clock(self.auth(sandbox, api, cache=cache), clock) for _ in range(3)]
+            clients = [stack.enter_context(self.driver.open(auth)) for auth in auths]
+
+            seen = [client.get(api.url) for _ in range(4) for client in clients]
+
+        assert {(401, b"refused")} == {(one.status, one.body) for one in seen}
         assert sandbox.token_requests == 5
 
     def test_a_revoked_token_is_replaced_twenty_seconds_after_many_refusals(
@@ -721,6 +744,9 @@ class AuthContract:
             ({"timeout": "30"}, TypeError),
             ({"timeout": True}, TypeError),
             ({"credentials": lambda: AppCredentials("k", "s")}, TypeError),
+            ({"cache": "redis://canary@localhost"}, TypeError),
+            ({"cache": MemoryCache}, TypeError),
+            ({"cache": {}}, TypeError),
             ({"unknown": 1}, TypeError),
         ],
     )

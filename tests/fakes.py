@@ -1,4 +1,4 @@
-"""A clock that only tests move, and a sender that answers from a script and keeps a log."""
+"""A clock that only tests move, a sender that answers from a script, and a cache in memory. The last two keep a log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 from dolby_auth_plugin._core.credentials import AppCredentials
@@ -14,7 +14,8 @@ from dolby_auth_plugin._core.endpoint import TokenEndpoint, TokenRequest, TokenR
 from dolby_auth_plugin._core.errors import Failure, TokenError
 from dolby_auth_plugin._core.fetch import Fetcher
 from dolby_auth_plugin._core.source import TokenSource
-from dolby_auth_plugin._core.token import Instant
+from dolby_auth_plugin._core.token import Clock, Instant
+from dolby_auth_plugin.caches.shared import SealedEntries
 
 KEY, SECRET = "an-app-key==", "an-app-secret"
 TOKEN_URL = "https://api.dolby.io/v1/auth/token"
@@ -60,17 +61,127 @@ class FakeClock:
 
 
 class HastyClock:
-    """The module `time`, with pauses fifty times shorter."""
+    """The module `time`, with pauses fifty times shorter. The clock goes on by the whole pause."""
 
-    monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
 
     def __init__(self) -> None:
         self.slept: list[float] = []
+        self._ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         time.sleep(seconds / 50)
+        self._ahead += seconds * 49 / 50
+
+
+class CrowdClock(FakeClock):
+    """A clock for a number of threads. When all of them sleep or have left, it moves until the first one wakes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.awake = 0
+        # When each sleeping thread wakes, and what wakes it.
+        self._sleepers: list[tuple[float, threading.Event]] = []
+        self._mutex = threading.Lock()
+
+    def sleep(self, seconds: float) -> None:
+        woken = threading.Event()
+        with self._mutex:
+            self.slept.append(seconds)
+            self._sleepers.append((self.monotonic() + seconds, woken))
+        self.leave()
+        assert woken.wait(30), "the other threads never sleep"
+
+    def leave(self) -> None:
+        """One thread sleeps, or has ended."""
+        with self._mutex:
+            self.awake -= 1
+            if self.awake == 0 and self._sleepers:
+                first = min(until for until, _ in self._sleepers)
+                self.advance(first - self.monotonic())
+                due = [sleeper for sleeper in self._sleepers if sleeper[0] == first]
+                self.awake = len(due)
+                self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] != first]
+                for _, woken in due:
+                    woken.set()
+
+
+class WrongClock:
+    """*clock*, whose wall clock is some seconds ahead, or behind."""
+
+    def __init__(self, clock: FakeClock, ahead: float) -> None:
+        self.monotonic, self.sleep = clock.monotonic, clock.sleep
+        self.time = lambda: clock.time() + ahead
+
+
+class MemoryCache:
+    """
+    A `TokenCache` that several sources of a test share.
+
+    Attributes:
+        log: The operations, and when they began (monotonic): load, lock, enter, store, exit, fetch_ended.
+        trouble: Functions that an operation calls first, by its name. They may raise, or let time pass.
+        entries: The entries.
+        seconds: For how long the last entry is needed.
+        locks: When the locks that are held end.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.log: list[tuple[str, float]] = []
+        self.trouble: dict[str, Callable[[], Any]] = {}
+        self.entries: dict[str, Any] = {}
+        self.seconds = 0.0
+        self.locks: dict[str, float] = {}
+        # Python would leave a context manager that nobody refers to.
+        self._held: list[AbstractContextManager[bool]] = []
+        self._mutex = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        return MemoryCache, (self.clock,)
+
+    def _begin(self, name: str) -> None:
+        self.log.append((name, self.clock.monotonic()))
+        self.trouble.get(name, int)()
+
+    @property
+    def operations(self) -> list[str]:
+        return [name for name, _ in self.log]
+
+    def load(self, key: str) -> Any:
+        self._begin("load")
+        return self.entries.get(key)
+
+    def store(self, key: str, entry: bytes, seconds: float) -> None:
+        self._begin("store")
+        self.entries[key], self.seconds = entry, seconds
+
+    def lock(self, key: str, seconds: float) -> AbstractContextManager[bool]:
+        self._begin("lock")
+        self._held.append(self._locked(key, seconds))
+        return self._held[-1]
+
+    @contextmanager
+    def _locked(self, key: str, seconds: float) -> Iterator[bool]:
+        self._begin("enter")
+        now = self.clock.monotonic()
+        with self._mutex:
+            is_held = self.locks.get(key, now) <= now
+            if is_held:
+                self.locks[key] = now + seconds
+        try:
+            yield is_held
+        finally:
+            if is_held and self.locks.get(key) == now + seconds:
+                del self.locks[key]
+            self._begin("exit")
+
+    def fetch_ended(self) -> None:
+        self._begin("fetch_ended")
 
 
 class Gate:
@@ -113,7 +224,7 @@ def answer(status: int = 200, *, retry_after: str | None = None, body: Any = Non
     return TokenResponse(status, retry_after, body.encode() if isinstance(body, str) else body)
 
 
-Outcome = TokenResponse | Failure | Exception | Callable[[], "Outcome"]
+Outcome = TokenResponse | Failure | Exception | Callable[[], "Outcome"] | None
 
 
 class ScriptedSender:
@@ -176,19 +287,28 @@ class ScriptedSender:
 
 def make_source(
     sender: ScriptedSender,
-    clock: FakeClock | HastyClock | None = None,
+    clock: Clock | None = None,
     *,
     scope: str | None = None,
     credentials: Any = None,
     timeout: float = 30.0,
     chance: float = 0.0,
+    cache: Any = None,
 ) -> TokenSource:
-    """A source on a fake clock. With *chance* 0, the renewal of a token of 1,800 s opens at 1,500 s."""
+    """
+    A source on a fake clock. With *chance* 0, the renewal of a token of 1,800 s opens at 1,500 s.
+
+    Sources with the same *cache* share a token, as several processes do.
+    """
+    endpoint = TokenEndpoint(TOKEN_URL, scope, 1800, "host/1.0")
+    credentials = credentials or AppCredentials(KEY, SECRET)
+    known = credentials if isinstance(credentials, AppCredentials) else None
     fetcher = Fetcher(
-        TokenEndpoint(TOKEN_URL, scope, 1800, "host/1.0"),
-        credentials or AppCredentials(KEY, SECRET),
+        endpoint,
+        credentials,
         sender,
         timeout,
+        None if cache is None else SealedEntries(cache, endpoint, known),
         clock=clock or FakeClock(),
         chance=lambda: chance,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from dolby_auth_plugin import AccessToken
@@ -20,6 +21,7 @@ from dolby_auth_plugin._httpx import resend as httpx_resend
 from dolby_auth_plugin._httpx import sender as httpx_sender
 from dolby_auth_plugin._requests import connections
 from dolby_auth_plugin._requests import resend as requests_resend
+from dolby_auth_plugin.caches import redis_client
 
 if TYPE_CHECKING:
     # Scripts import this module in separate processes. These two imports would triple their start time.
@@ -49,7 +51,9 @@ def rebuild(auth: Any, *, send: Sender | None = None, clock: Any = None) -> Any:
     source = source_of(auth)
     old = source.fetcher
     options = {} if clock is None else {"clock": clock}
-    fetcher = Fetcher(old.endpoint, old.credentials, send or old.send, old.timeout, **options, chance=lambda: 0.0)
+    fetcher = Fetcher(
+        old.endpoint, old.credentials, send or old.send, old.timeout, old.shared, **options, chance=lambda: 0.0
+    )
     give_source(auth, TokenSource(fetcher, source._error))
     return auth
 
@@ -150,6 +154,8 @@ def parts_of(auth: Any) -> list[Any]:
         fetcher.send,
         fetcher.endpoint,
         fetcher.credentials,
+        fetcher.shared,
+        *(getattr(fetcher.shared, "_seal", None) or ()),
     ]
 
 
@@ -181,6 +187,19 @@ def read_refusals_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_BODY_SECONDS", seconds)
 
 
+REDIS_BUDGET = redis_client._BUDGET
+
+
+def set_redis_budget(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the operations of one fetch may take, for new connections of `RedisTokenCache`."""
+    monkeypatch.setattr(redis_client, "_BUDGET", seconds)
+
+
+def read_redis_budget_by(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `RedisTokenCache` take the time of its operations from *clock*."""
+    monkeypatch.setattr(redis_client, "time", clock)
+
+
 def set_sandbox_clock(sandbox: Sandbox, clock: Callable[[], float]) -> None:
     """Make the sandbox use *clock* for the life of its tokens."""
     sandbox._state.clock = clock
@@ -201,6 +220,23 @@ def granted(sandbox: Sandbox) -> Any:
     return sandbox._state._grants
 
 
+def seal_text(seal: Any, text: bytes) -> bytes:
+    """*text* as the entry of a cache, sealed rightly."""
+    # Not at the top: scripts in separate processes would import cryptography.
+    from dolby_auth_plugin.caches import sealing
+
+    nonce = bytes(sealing._NONCE)
+    return sealing._VERSION + nonce + seal._cipher.encrypt(nonce, text, seal._associated())  # type: ignore[no-any-return] # bytes
+
+
+def sealed_text(seal: Any, sealed: bytes) -> bytes:
+    """The text in an entry."""
+    from dolby_auth_plugin.caches import sealing
+
+    nonce, sealed = (rest := sealed[len(sealing._VERSION) :])[: sealing._NONCE], rest[sealing._NONCE :]
+    return seal._cipher.decrypt(nonce, sealed, seal._associated())  # type: ignore[no-any-return] # bytes
+
+
 def thread_frames() -> dict[int, Any]:
     """The present frame of every thread."""
     import sys
@@ -211,6 +247,15 @@ def thread_frames() -> dict[int, Any]:
 def run_fork_hook() -> None:
     """Run the fork hook that a forked child runs first."""
     forks._reset_all()
+
+
+def is_forkable() -> bool:
+    """Whether another thread could fork now."""
+    with ThreadPoolExecutor(1) as pool:
+        is_acquired = pool.submit(forks.unforkable.acquire, blocking=False).result()
+        if is_acquired:
+            pool.submit(forks.unforkable.release).result()
+    return is_acquired
 
 
 def is_reset_after_fork(source: TokenSource) -> bool:
@@ -259,3 +304,25 @@ def memory_of(state: Any) -> tuple[Any, ...]:
         ),
         state._refused_by,
     )
+
+
+def set_file_cache_clock(monkeypatch: pytest.MonkeyPatch, clock: Any) -> None:
+    """Have the locks and the pauses of every `FileTokenCache` use *clock*."""
+    from dolby_auth_plugin.caches import lease, private
+
+    for module in (lease, private):
+        monkeypatch.setattr(module, "time", clock)
+
+
+def before_the_lock_makes(monkeypatch: pytest.MonkeyPatch, what: str, action: Callable[[], object]) -> None:
+    """Run *action* once, just before a `FileTokenCache` makes a "file" or a "folder" in order to acquire a lock."""
+    from dolby_auth_plugin.caches import lease
+
+    make = getattr(lease, f"create_{what}")
+
+    def act_and_make(path: Any) -> Any:
+        monkeypatch.setattr(lease, f"create_{what}", make)
+        action()
+        return make(path)
+
+    monkeypatch.setattr(lease, f"create_{what}", act_and_make)

@@ -275,7 +275,7 @@ class Wire:
 @contextmanager
 def wired() -> Iterator[Wire]:
     wire = Wire()
-    with _running(wire.server):
+    with running(wire.server):
         yield wire
 
 
@@ -301,7 +301,7 @@ def proxying() -> Iterator[Proxy]:
 
 @contextmanager
 def _serving(server: ServerT) -> Iterator[ServerT]:
-    with _running(server.server):
+    with running(server.server):
         try:
             yield server
         finally:
@@ -309,7 +309,7 @@ def _serving(server: ServerT) -> Iterator[ServerT]:
 
 
 @contextmanager
-def _running(server: BaseServer) -> Iterator[None]:
+def running(server: BaseServer) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.002})
     thread.start()
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import assert_type
 
@@ -13,7 +15,16 @@ import dolby_auth_plugin
 import dolby_auth_plugin.httpx
 import dolby_auth_plugin.httpx2
 import dolby_auth_plugin.requests
-from dolby_auth_plugin import DOLBY_HOSTS, AccessToken, AppCredentials, Scope, TokenError
+from dolby_auth_plugin import (
+    DOLBY_HOSTS,
+    AccessToken,
+    AppCredentials,
+    FileTokenCache,
+    RedisTokenCache,
+    Scope,
+    TokenCache,
+    TokenError,
+)
 
 
 def for_requests() -> None:
@@ -38,6 +49,25 @@ async def for_httpx2() -> None:
     assert_type(auth.token(), AccessToken)
     httpx2.Client(auth=auth)
     httpx2.AsyncClient(auth=auth)
+
+
+class OwnCache:
+    def load(self, key: str) -> bytes | None:
+        return None
+
+    def store(self, key: str, entry: bytes, seconds: float) -> None:
+        pass
+
+    @contextmanager
+    def lock(self, key: str, seconds: float) -> Iterator[bool]:
+        yield True
+
+
+def caches() -> list[TokenCache]:
+    dolby_auth_plugin.requests.DolbyAuth(cache=FileTokenCache("folder"))
+    dolby_auth_plugin.httpx.DolbyAuth(cache=RedisTokenCache("redis://localhost", prefix="mine:"))
+    dolby_auth_plugin.httpx2.DolbyAuth(cache=OwnCache())
+    return [FileTokenCache(), RedisTokenCache("redis://localhost"), OwnCache()]
 
 
 def tokens(token: AccessToken) -> None:

@@ -11,7 +11,7 @@ import httpx2
 import requests
 
 import dolby_auth_plugin
-from dolby_auth_plugin import AccessToken, AppCredentials, TokenError
+from dolby_auth_plugin import AccessToken, AppCredentials, FileTokenCache, TokenError
 from dolby_auth_plugin import httpx as for_httpx
 from dolby_auth_plugin import httpx2 as for_httpx2
 from dolby_auth_plugin import requests as for_requests
@@ -60,6 +60,13 @@ def options_of_the_wrong_type() -> None:
     for_httpx.DolbyAuth(token_url=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     for_httpx.DolbyAuth(allowed_hosts=[1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     for_httpx2.DolbyAuth(timeout=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def caches_of_the_wrong_type() -> None:
+    for_requests.DolbyAuth(cache="redis://localhost")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for_httpx.DolbyAuth(cache=FileTokenCache)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for_httpx2.DolbyAuth(cache={})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    FileTokenCache(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def credentials_of_the_wrong_type() -> None:

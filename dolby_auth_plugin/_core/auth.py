@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from .credentials import AppCredentials, CredentialsSource, shown_key
 from .endpoint import DEFAULT_TOKEN_URL, TokenEndpoint
@@ -18,6 +18,10 @@ from .hosts import DOLBY_HOSTS, policy_for
 from .origins import KnownOrigins
 from .scope import unknown
 from .source import TokenSource
+
+if TYPE_CHECKING:
+    from ..caches.protocol import TokenCache
+    from .ports import SharedEntries
 
 # The libraries that have an adapter. Its module has the same name.
 _ADAPTERS = frozenset({"requests", "httpx", "httpx2"})
@@ -55,6 +59,7 @@ class BaseAuth:
         expires_in: int | timedelta,
         token_url: str | None,
         allowed_hosts: Iterable[str] | None,
+        cache: TokenCache | None,
         timeout: float,
         lent: Any,
     ) -> None:
@@ -73,7 +78,8 @@ class BaseAuth:
         library = f"{self._library.__name__}/{self._library.__version__}"
         endpoint = TokenEndpoint(_token_url_or_default(token_url), scope, expires_in, library)
         self._origins = KnownOrigins(policy_for(_hosts_or_default(allowed_hosts), endpoint.url))
-        self._source = TokenSource(Fetcher(endpoint, self._chosen, self._sender(lent), timeout), self._error)
+        shared = None if cache is None else _shared(cache, endpoint, self._chosen)
+        self._source = TokenSource(Fetcher(endpoint, self._chosen, self._sender(lent), timeout, shared), self._error)
         del self._chosen
         for sentence in unknown(endpoint.scope):
             warnings.warn(sentence, ScopeWarning, stacklevel=3)
@@ -126,6 +132,24 @@ def _hosts_or_default(allowed_hosts: Iterable[str] | None) -> Iterable[str]:
         return allowed_hosts
     listed = os.environ.get("DOLBYIO_ALLOWED_HOSTS")
     return [entry.strip() for entry in listed.split(",")] if listed else DOLBY_HOSTS
+
+
+def _shared(
+    cache: TokenCache, endpoint: TokenEndpoint, credentials: AppCredentials | CredentialsSource
+) -> SharedEntries:
+    methods = ("load", "store", "lock")
+    if isinstance(cache, type) or not all(callable(getattr(cache, name, None)) for name in methods):
+        raise TypeError(
+            f"cache must be a FileTokenCache, a RedisTokenCache, or an object with load, store and lock, got {type(cache).__name__}"
+        )
+    try:
+        # Imported here: it needs another package, and most users need neither.
+        from ..caches.shared import SealedEntries
+    except ImportError:
+        raise ImportError(
+            "cache= needs cryptography: pip install 'dolby-auth-plugin[cache]'", name="cryptography"
+        ) from None
+    return SealedEntries(cache, endpoint, credentials if isinstance(credentials, AppCredentials) else None)
 
 
 def wrong_library(given: object, mine: str) -> TypeError:

@@ -31,6 +31,13 @@ _PAUSE_DOUBLINGS = 4
 _NO_FETCHES: frozenset[Hashable] = frozenset()
 
 
+def memory_of(failure: Failure) -> float:
+    """Seconds for which *failure* is remembered. One that other processes share may be remembered for some time already."""
+    if failure.memory is not None:
+        return failure.memory
+    return min(max(FAILURE_MEMORY, failure.retry_after or 0), FAILURE_MEMORY_MAX)
+
+
 class Backoff:
     """
     The failures of one auth object's fetches.
@@ -105,7 +112,7 @@ class Backoff:
         if failure is self._remembered(now):
             # The failure came from memory. Do not extend how long it is remembered.
             return
-        memory = min(max(FAILURE_MEMORY, failure.retry_after or 0), FAILURE_MEMORY_MAX)
+        memory = memory_of(failure)
         self._failure, self._failure_until = failure, now.monotonic + memory
         self._failed_credentials = credentials
         if is_renewal:

@@ -154,7 +154,7 @@ class TokenEndpoint:
         life = self._life(answer.get("expires_in"))
         if life is None:
             return self._no_token(response, "its expires_in is not a number of seconds above zero")
-        return AccessToken.issued(answer["access_token"], _granted(answer.get("scope")), life, asked_at, chance())
+        return AccessToken.issued(answer["access_token"], granted_scope(answer.get("scope")), life, asked_at, chance())
 
     def _life(self, given: object) -> int | None:
         """Whole seconds. An answer without a lifetime gets the one that was asked for. None: the value is invalid."""
@@ -217,6 +217,21 @@ class TokenEndpoint:
         )
 
 
+def is_token(value: object) -> bool:
+    """Whether *value* can be sent as a Bearer token (RFC 6750 §2.1)."""
+    return isinstance(value, str) and _B64TOKEN.match(value) is not None
+
+
+def granted_scope(scope: object) -> frozenset[str] | None:
+    """The scopes that an answer names. None: it names none."""
+    if isinstance(scope, str):
+        return frozenset(scope.split())
+    if isinstance(scope, list) and all(isinstance(value, str) for value in scope):
+        # The documented form is a string. Dolby's .NET library once expected a list.
+        return frozenset(scope)
+    return None
+
+
 def read_retry_after(value: str | None, now: Instant) -> float | None:
     """Seconds from *now* (RFC 9110 §10.2.3: a number of seconds, or a date), None for anything else."""
     if value is None:
@@ -261,20 +276,11 @@ def _fault(answer: dict[str, Any]) -> str | None:
     value = answer.get("access_token")
     if not isinstance(value, str) or not value:
         return "it has no access_token"
-    if not _B64TOKEN.match(value):
+    if not is_token(value):
         return "its access_token has characters that RFC 6750 does not allow"
     kind = answer.get("token_type")
     if kind is not None and not (isinstance(kind, str) and kind.lower() == "bearer"):
         return "its token_type is not Bearer"
-    return None
-
-
-def _granted(scope: object) -> frozenset[str] | None:
-    if isinstance(scope, str):
-        return frozenset(scope.split())
-    if isinstance(scope, list) and all(isinstance(value, str) for value in scope):
-        # The documented form is a string. Dolby's .NET library once expected a list.
-        return frozenset(scope)
     return None
 
 

@@ -37,6 +37,8 @@ class Failure(NamedTuple):
     description: str | None = None
     retry_after: float | None = None
     retryable: bool = False
+    # Seconds for which it is remembered, if not the usual ones.
+    memory: float | None = None
 
 
 class TokenError(DolbyAuthError):

@@ -75,15 +75,20 @@ def code_error(error: BaseException, what: str, reason: str = "") -> Failure:
         what: The code that was called, as the subject of a sentence.
         reason: A short name for the failure. By default the type and place.
     """
+    place = described(error)
+    return Failure(
+        f"{what} raised {place}. This is an error in code: the network is not at fault.", reason=reason or place
+    )
+
+
+def described(error: BaseException) -> str:
+    """The type and the place of an exception, with the operating system's words for its number."""
     number = _attribute(error, "errno") if isinstance(error, OSError) else None
     # Looked up: the text in the exception comes from the code that raised it.
     words = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
     if isinstance(error, TokenError) and _attribute(error, "reason") == _WAITS_FOR_ITSELF:
         words = ": it needs a token of the auth object that called it"
-    place = f"{printable(type(error).__name__)}{words} {_place(error.__traceback__)}"
-    return Failure(
-        f"{what} raised {place}. This is an error in code: the network is not at fault.", reason=reason or place
-    )
+    return f"{printable(type(error).__name__)}{words} {_place(error.__traceback__)}"
 
 
 def out_of_time(seconds: float, *, sent: bool = True) -> Failure:

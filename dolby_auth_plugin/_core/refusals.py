@@ -28,8 +28,21 @@ class Allowance:
 
     def spend(self, now: float) -> bool:
         """Whether a token may be replaced at *now* (monotonic seconds). If so, one replacement is spent."""
-        full_at = max(self._full_at, now)
-        if full_at - now > (REPLACEMENTS_IN_A_ROW - 1) * SECONDS_PER_REPLACEMENT:
+        full_at = spend(self._full_at, now)
+        if full_at is None:
             return False
-        self._full_at = full_at + SECONDS_PER_REPLACEMENT
+        self._full_at = full_at
         return True
+
+
+def spend(full_at: float, now: float) -> float | None:
+    """
+    When the allowance is full again if one replacement is spent at *now*. None: it is used up.
+
+    Args:
+        full_at: When it would be full without that.
+        now: The present time.
+    """
+    full_at = max(full_at, now)
+    is_used_up = full_at - now > (REPLACEMENTS_IN_A_ROW - 1) * SECONDS_PER_REPLACEMENT
+    return None if is_used_up else full_at + SECONDS_PER_REPLACEMENT

@@ -13,8 +13,7 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator
 from typing import Any
 
 from .credentials import AppCredentials
@@ -23,44 +22,10 @@ from .failures import cannot_wait, code_error, out_of_time
 from .fetch import Fetcher
 from .forks import reset_in_children
 from .state import Fetch, TokenState
-from .token import AccessToken, Instant
+from .token import AccessToken, Clock, Instant
+from .wait import Wait, wake_callers
 
 logger = logging.getLogger("dolby_auth_plugin")
-
-
-class Wait:
-    """A caller has to wait for the end of *fetch*, at most *seconds*."""
-
-    __slots__ = ("fetch", "seconds")
-
-    def __init__(self, fetch: Fetch, seconds: float) -> None:
-        self.fetch = fetch
-        self.seconds = max(0.0, seconds)
-
-    @contextmanager
-    def calling(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Inside the block, the end of the fetch calls *wake*, in any thread; at once if it has ended."""
-        self.fetch.waiters[wake] = None
-        try:
-            if self.fetch.ended:
-                wake()
-            yield
-        finally:
-            self.fetch.waiters.pop(wake, None)
-
-    def in_thread(self) -> None:
-        """Wait in this thread."""
-        # A bare lock: its release never waits and never fails. An Event holds a lock of its own, and a signal handler or a
-        # KeyboardInterrupt inside `Event.wait` would leave it locked for the fetch's `set`.
-        gate = threading.Lock()
-        gate.acquire()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # a second call
-                gate.release()
-
-        with self.calling(wake):
-            gate.acquire(timeout=self.seconds)
 
 
 class TokenSource:
@@ -85,7 +50,12 @@ class TokenSource:
         # Re-entrant: a signal handler may use the auth object in the thread that it interrupted.
         self._lock = threading.RLock()
         asks_credentials = not isinstance(fetcher.credentials, AppCredentials)
-        self._state = TokenState(fetcher.endpoint.scope, fetcher.timeout, asks_credentials=asks_credentials)
+        self._state = TokenState(
+            fetcher.endpoint.scope,
+            fetcher.timeout,
+            asks_credentials=asks_credentials,
+            is_shared=fetcher.shared is not None,
+        )
         # The fingerprint of the last refused token, and whether it is replaced. Each is logged once.
         self._logged_refusal: tuple[int, bool] | None = None
         reset_in_children(self)
@@ -173,7 +143,7 @@ class TokenSource:
     def invalidate(self) -> None:
         """Forget the token and any remembered failure. A fetch that runs serves its callers, and its token is not kept."""
         with self._lock:
-            self._state.invalidate()
+            self._state.invalidate(Instant.now(self.fetcher.clock))
 
     # A caller that can't wait
 
@@ -206,7 +176,7 @@ class TokenSource:
                 unreported = self._state.take_unreported_scopes() if isinstance(step, AccessToken) else ()
                 begun = self._take_begun_fetch()
             if overdue is not None:
-                _wake(overdue)
+                wake_callers(overdue)
             if begun is not None:
                 self._start(begun, in_caller=in_caller)
         except BaseException:
@@ -274,7 +244,7 @@ class TokenSource:
             if fetch is None or fetch.runner != threading.get_ident():
                 return
             self._state.settle(fetch, None, Instant.now(self.fetcher.clock))
-        _wake(fetch)
+        wake_callers(fetch)
 
     def _run(self, fetch: Fetch, *, in_caller: bool = False) -> None:
         with self._lock:
@@ -297,13 +267,13 @@ class TokenSource:
         finally:
             self._end(fetch, outcome, began)
 
-    def _obtain(self, fetch: Fetch) -> AccessToken | Failure:
+    def _obtain(self, fetch: Fetch) -> AccessToken | Failure | None:
         credentials = self.fetcher.ask_credentials()
         if isinstance(credentials, Failure):
             return credentials
         with self._lock:
             failure = self._state.use_credentials(fetch, credentials, Instant.now(self.fetcher.clock))
-        return failure or self.fetcher.obtain(credentials, fetch.deadline)
+        return failure or self.fetcher.obtain(credentials, _Terms(fetch, self._state, self._lock, self.fetcher.clock))
 
     def _end(self, fetch: Fetch, outcome: AccessToken | Failure | None, began: Instant) -> None:
         """Record the outcome, wake the callers, log."""
@@ -312,11 +282,12 @@ class TokenSource:
             too_late = fetch.ended
             had_token = self._state.token is not None
             self._state.settle(fetch, outcome, now)
-        _wake(fetch)
+        wake_callers(fetch)
         if too_late:
             return
         if isinstance(fetch.outcome, AccessToken):
-            _log_token(fetch.outcome, "renewed" if had_token else "obtained", began, now)
+            verb = "found in the cache" if fetch.is_found else "renewed" if had_token else "obtained"
+            _log_token(fetch.outcome, verb, began, now)
         elif fetch.is_renewal and fetch.outcome is not None:
             _warn_of_renewal(fetch.outcome)
 
@@ -326,11 +297,34 @@ class TokenSource:
         self._state.reset_after_fork()
 
 
-def _wake(fetch: Fetch) -> None:
-    """Wake all callers that wait for *fetch*. It may be called twice."""
-    # `dict.copy` is atomic, even while other threads change the dict.
-    for wake in fetch.waiters.copy():
-        wake()
+class _Terms:
+    """What a fetch may do: the state's answers, asked with the lock."""
+
+    __slots__ = ("_clock", "_fetch", "_lock", "_state", "deadline", "since")
+
+    def __init__(self, fetch: Fetch, state: TokenState, lock: threading.RLock, clock: Clock) -> None:
+        self._fetch, self._state, self._lock, self._clock = fetch, state, lock, clock
+        self.deadline = fetch.deadline
+        # The clock may have been set back since. Then this fetch would not even see what it stores itself.
+        self.since = min(state.invalidated_at, clock.time())
+
+    def accepts(self, token: AccessToken) -> bool:
+        with self._lock:
+            is_accepted = self._state.accepts(token, Instant.now(self._clock))
+            self._fetch.is_found = is_accepted and token.asked_at >= self.since
+        return self._fetch.is_found
+
+    def is_replacing(self) -> bool:
+        with self._lock:
+            return self._state.is_replacing(self._fetch, Instant.now(self._clock))
+
+    def charge(self) -> bool:
+        with self._lock:
+            return self._state.charge(Instant.now(self._clock))
+
+    def present(self) -> AccessToken | None:
+        with self._lock:
+            return self._state.good_token(Instant.now(self._clock))
 
 
 def _log_token(token: AccessToken, verb: str, began: Instant, now: Instant) -> None:

@@ -31,11 +31,15 @@ from .token import AccessToken, Instant
 # A token that so many hosts refused counts as refused by all: a wildcard allows any number of hosts, and none of them is forgotten.
 _MAX_HOSTS = 64
 
+# Seconds between two looks into a shared cache after refusals, where the first one has changed nothing.
+_LOOK_AGAIN = 1.0
+
+_NEVER = float("-inf")
 _NO_HOSTS: frozenset[str] = frozenset()
 
 # A token, and when its renewal opens: monotonic and wall clock.
 Ready: TypeAlias = tuple[AccessToken | None, float, float]
-_NOTHING_READY: Ready = (None, float("-inf"), float("-inf"))
+_NOTHING_READY: Ready = (None, _NEVER, _NEVER)
 
 
 class Fetch:
@@ -48,6 +52,7 @@ class Fetch:
     Attributes:
         deadline: The monotonic time at which callers stop waiting for it.
         is_renewal: It replaces a token that is still good, so no caller waited for it when it began.
+        is_found: Its token comes from the cache: another process has obtained it.
         is_discarded: `invalidate` was called: its callers get the outcome, and nothing of it is kept.
         credentials: The credentials it uses, once known.
         ended: Set after `outcome`, never before.
@@ -56,11 +61,22 @@ class Fetch:
         runner: The thread that is to start it, then the one that runs it; None until a thread takes it.
     """
 
-    __slots__ = ("credentials", "deadline", "ended", "is_discarded", "is_renewal", "outcome", "runner", "waiters")
+    __slots__ = (
+        "credentials",
+        "deadline",
+        "ended",
+        "is_discarded",
+        "is_found",
+        "is_renewal",
+        "outcome",
+        "runner",
+        "waiters",
+    )
 
     def __init__(self, deadline: float, *, is_renewal: bool) -> None:
         self.deadline = deadline
         self.is_renewal = is_renewal
+        self.is_found = False
         self.is_discarded = False
         self.credentials: AppCredentials | None = None
         self.ended = False
@@ -78,25 +94,33 @@ class TokenState:
         scope: The scopes asked for.
         timeout: Seconds that a fetch may take.
         asks_credentials: A callable gives the credentials, so they may change from fetch to fetch.
+        is_shared: Other processes share the token. Only a fetch can tell whether one of them has replaced it already.
     """
 
     __slots__ = (
         "_allowance",
         "_backoff",
+        "_dropped",
         "_is_charged",
+        "_is_shared",
+        "_next_look",
         "_refused_by",
         "_scope",
         "_scope_reported",
         "_timeout",
         "_unreported",
         "fetch",
+        "invalidated_at",
         "ready",
         "token",
     )
 
-    def __init__(self, scope: tuple[str, ...], timeout: float, *, asks_credentials: bool) -> None:
+    def __init__(
+        self, scope: tuple[str, ...], timeout: float, *, asks_credentials: bool, is_shared: bool = False
+    ) -> None:
         self._scope = scope
         self._timeout = timeout
+        self._is_shared = is_shared
         self.token: AccessToken | None = None
         # The token while it can be handed out without a decision: no host refused it, and no warning is due.
         self.ready = _NOTHING_READY
@@ -106,6 +130,11 @@ class TokenState:
         self._refused_by = _NO_HOSTS
         self._is_charged = False
         self._allowance = Allowance()
+        # The monotonic time before which no refusal causes a look into the cache: the last one has changed nothing.
+        self._next_look = _NEVER
+        # The token that `invalidate` dropped last, and when, by the wall clock.
+        self._dropped: int | None = None
+        self.invalidated_at = _NEVER
         self._backoff = Backoff(asks_credentials=asks_credentials)
         # Scopes that were not granted. They are reported once in the life of an auth object.
         self._unreported: tuple[str, ...] = ()
@@ -137,8 +166,7 @@ class TokenState:
 
     def is_good_for(self, host: str | None, now: Instant) -> bool:
         """Whether the token may be sent to *host*: it has not expired, and the host has not refused it."""
-        token = self.token
-        if token is None or not token.is_good(now):
+        if self.good_token(now) is None:
             return False
         if host is None:
             return not self._refused_by
@@ -179,6 +207,24 @@ class TokenState:
         if failure is None:
             fetch.credentials = credentials
         return failure
+
+    def accepts(self, token: AccessToken, now: Instant) -> bool:
+        """Whether a fetch may end with a token that another process has obtained."""
+        known = (self._dropped, None if self.token is None else self.token.fingerprint)
+        return token.is_good(now) and token.fingerprint not in known
+
+    def is_replacing(self, fetch: Fetch, now: Instant) -> bool:
+        """Whether *fetch* would replace a good token, and only because it was refused. The allowance pays for that."""
+        return not fetch.is_renewal and self.good_token(now) is not None
+
+    def charge(self, now: Instant) -> bool:
+        """Pay for the replacement of the present token, once. False: the allowance is used up."""
+        self._is_charged = self._is_charged or self._allowance.spend(now.monotonic)
+        return self._is_charged
+
+    def good_token(self, now: Instant) -> AccessToken | None:
+        """The token, unless it has expired, whoever has refused it."""
+        return self.token if self.token is not None and self.token.is_good(now) else None
 
     def settle(self, fetch: Fetch, outcome: AccessToken | Failure | None, now: Instant) -> None:
         """
@@ -234,7 +280,7 @@ class TokenState:
 
     def _forget_fetch(self) -> None:
         self.fetch = None
-        if not self._is_charged:
+        if not self._is_charged and not self._is_shared:
             # The allowance was used up, and requests waited for this fetch. Without a new token, they get the old one.
             self._refused_by = _NO_HOSTS
             self._update_ready()
@@ -244,9 +290,14 @@ class TokenState:
             if token.scope is not None and not self._scope_reported:
                 self._unreported = tuple(missing(self._scope, token.scope))
             self._backoff.forget()
-        elif fetch.is_renewal:
-            # The token stays. Without a pause, every caller would begin the next renewal.
-            self._backoff.postpone_renewal(now)
+            if self._is_shared and self._refused_by:
+                # Another process may have replaced the token. That counts here too.
+                self.charge(now)
+        else:
+            self._next_look = now.monotonic + _LOOK_AGAIN
+            if fetch.is_renewal:
+                # Without a pause, every caller would begin the next renewal.
+                self._backoff.postpone_renewal(now)
         self.token = token
         self._refused_by = _NO_HOSTS
         self._is_charged = False
@@ -266,17 +317,21 @@ class TokenState:
         if token is None or token.fingerprint != fingerprint:
             # The host refused an earlier token. The present one stays unmarked.
             return True
-        if not self._is_charged:
-            self._is_charged = self._allowance.spend(now.monotonic)
-            if not self._is_charged and self.fetch is None:
-                return False
+        if not self._may_replace(now) and self.fetch is None:
+            return False
         if len(self._refused_by) < _MAX_HOSTS:
             self._refused_by |= {host}
         self._update_ready()
         return True
 
-    def invalidate(self) -> None:
+    def _may_replace(self, now: Instant) -> bool:
+        # A look into a cache costs nothing. The fetch charges the allowance if it asks the endpoint.
+        return now.monotonic >= self._next_look if self._is_shared else self.charge(now)
+
+    def invalidate(self, now: Instant) -> None:
         """Forget the token and any failure. A fetch that runs serves its callers, and nothing of it is kept."""
+        self._dropped = None if self.token is None else self.token.fingerprint
+        self.invalidated_at = now.wall
         self.token = None
         self._refused_by = _NO_HOSTS
         self._is_charged = False

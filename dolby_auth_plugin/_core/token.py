@@ -63,6 +63,7 @@ class AccessToken:
         authorization: The value of the `Authorization` header (RFC 6750 §2.1), ready made for every request. Kept out of
             `repr` and `str`.
         renew_at: When its renewal opens, on both clocks.
+        life: The granted seconds, from the token request on.
 
     It can't be pickled, so that it does not end up in a cache or a job queue by accident.
     """
@@ -73,12 +74,13 @@ class AccessToken:
     token_type: str
     authorization: str
     renew_at: Instant
+    life: int
     _good_until: Instant
 
-    __slots__ = ("_good_until", "authorization", "expires_at", "renew_at", "scope", "token_type", "value")
+    __slots__ = ("_good_until", "authorization", "expires_at", "life", "renew_at", "scope", "token_type", "value")
 
     def __init__(
-        self, value: str, scope: frozenset[str] | None, end: Instant, renew_at: Instant, good_until: Instant
+        self, value: str, scope: frozenset[str] | None, life: int, end: Instant, renew_at: Instant, good_until: Instant
     ) -> None:
         keep = object.__setattr__
         keep(self, "value", value)
@@ -86,6 +88,7 @@ class AccessToken:
         keep(self, "expires_at", datetime.fromtimestamp(end.wall, UTC))
         keep(self, "token_type", "Bearer")
         keep(self, "authorization", f"Bearer {value}")
+        keep(self, "life", life)
         keep(self, "renew_at", renew_at)
         keep(self, "_good_until", good_until)
 
@@ -107,7 +110,7 @@ class AccessToken:
         end = asked_at.after(life)
         share = EARLIEST_RENEWAL + (LATEST_RENEWAL - EARLIEST_RENEWAL) * chance
         renew_at = end.after(-share * min(life * _RENEWAL_SHARE, _RENEWAL_MAX))
-        return cls(value, scope, end, renew_at, good_until=end.after(-min(life * _TRAVEL_SHARE, _TRAVEL_MAX)))
+        return cls(value, scope, life, end, renew_at, good_until=end.after(-min(life * _TRAVEL_SHARE, _TRAVEL_MAX)))
 
     def __setattr__(self, name: str, value: Any) -> None:
         del value  # a traceback that shows local variables must not show it
@@ -126,6 +129,11 @@ class AccessToken:
 
     def __hash__(self) -> int:
         return hash((self.value, self.scope, self.expires_at))
+
+    @property
+    def asked_at(self) -> float:
+        """When it was asked for, by the wall clock."""
+        return self.expires_at.timestamp() - self.life
 
     @property
     def fingerprint(self) -> int:

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from .._core.source import TokenSource, Wait
+from .._core.source import TokenSource
 from .._core.token import AccessToken
+from .._core.wait import Wait
 
 # A function that any thread may call, and one that waits for that call, at most the given seconds.
 Gate: TypeAlias = tuple[Callable[[], None], Callable[[float], Awaitable[None]]]

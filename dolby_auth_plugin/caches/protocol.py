@@ -8,6 +8,10 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 
+class UnusableCacheError(PermissionError):
+    """A store that can't be used safely. Its text is shown in a warning, so it must hold no secret."""
+
+
 class TokenCache(Protocol):
     """
     A store that processes or machines share, for `DolbyAuth(cache=...)`.

@@ -23,6 +23,10 @@ except ImportError as _error:
 
 if TYPE_CHECKING:
     from .demonstration import Trial
+    from .processes import Outcome
+
+# No URL as an option: it may hold a password, and the system shows all users the arguments of a process.
+_CACHE_HELP = "The cache of --processes. REDIS_URL names the Redis; by default it is on this machine."
 
 # The number of failures listed below the table. Further failures are only counted.
 _FAILURES_SHOWN = 5
@@ -39,9 +43,15 @@ def main() -> None:
 
 @main.command()
 @click.option("--live", is_flag=True, help="Only obtain a real token, with credentials from the environment.")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), help="Instead, this many processes share one token through a cache."
+)
+@click.option(
+    "--cache", default="file", show_default=True, help="The cache of --processes: file, redis, or a URL of Redis."
+)
 @click.option("--seconds", type=click.FloatRange(1, 60), default=8.0, hidden=True)
 @click.pass_context
-def demo(context: click.Context, live: bool, seconds: float) -> None:
+def demo(context: click.Context, live: bool, processes: int | None, cache: str, seconds: float) -> None:
     """
     Run a complete workflow against a simulated Dolby.io on loopback.
 
@@ -59,9 +69,57 @@ def demo(context: click.Context, live: bool, seconds: float) -> None:
         raise click.ClickException(f"the demo needs {missing}: pip install 'dolby-auth-plugin[all]'") from None
     # A proxy from the environment cannot reach loopback. All libraries prefer the lower-case variable.
     os.environ["no_proxy"] = "127.0.0.1"
+    if processes is not None:
+        context.exit(_share(console, processes, cache, seconds))
     trials = demonstration.trials(seconds)
     run(console, trials, seconds)
     context.exit(report(console, trials))
+
+
+def _share(console: Console, count: int, cache: str, seconds: float) -> int:
+    """Let *count* processes share one token, and print the result. Returns the exit status."""
+    from . import processes
+
+    try:
+        console.print(f"Starting {count} processes ...")
+        outcome = processes.run(
+            count,
+            cache,
+            seconds,
+            lambda: console.print(
+                f"They call the API for {seconds:g} s. Tokens expire after 3 s; all are revoked halfway."
+            ),
+        )
+    except (ImportError, ValueError) as error:
+        console.print(str(error), markup=False, style="red", soft_wrap=True)
+        return 1
+    return report_sharing(console, outcome)
+
+
+def report_sharing(console: Console, outcome: Outcome) -> int:
+    """Print what the processes did. Returns the exit status."""
+    table = Table(title="One token for all processes")
+    for heading in ("process", "calls", "cache\noperations", "failures"):
+        table.add_column(heading, justify="right")
+    for number, work in enumerate(outcome.works, 1):
+        table.add_row(str(number), str(work.calls), str(work.operations), _must_be_zero(len(work.failures)))
+    console.print(table)
+    failures = [failure for work in outcome.works for failure in work.failures]
+    _print_failures(console, failures)
+    calls, operations = (sum(column) for column in list(zip(*outcome.works, strict=True))[:2])
+    console.print(
+        f"{len(outcome.works)} processes made {calls} calls with {outcome.token_requests} token requests"
+        f" and {operations} cache operations.",
+        style="bold red" if failures else "green",
+    )
+    return 1 if failures else 0
+
+
+def _print_failures(console: Console, lines: list[str]) -> None:
+    for line in lines[:_FAILURES_SHOWN]:
+        console.print(line, markup=False, style="red", soft_wrap=True)
+    if len(lines) > _FAILURES_SHOWN:
+        console.print(f"... and {len(lines) - _FAILURES_SHOWN} more")
 
 
 def run(console: Console, trials: list[Trial], seconds: float) -> None:
@@ -127,11 +185,7 @@ def report(console: Console, trials: list[Trial]) -> int:
             end_section=name == rows[-1][0],
         )
     console.print(table)
-    lines = [f"{trial.name}: {failure}" for trial in trials for failure in trial.failures]
-    for line in lines[:_FAILURES_SHOWN]:
-        console.print(line, markup=False, style="red", soft_wrap=True)
-    if len(lines) > _FAILURES_SHOWN:
-        console.print(f"... and {len(lines) - _FAILURES_SHOWN} more")
+    _print_failures(console, [f"{trial.name}: {failure}" for trial in trials for failure in trial.failures])
     *_, leaks, failures = total
     if leaks or failures:
         console.print(

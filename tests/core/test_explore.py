@@ -26,7 +26,7 @@ RULES = {
     "no renewals": "a token in renewal is renewed",
     "expired tokens are handed out": "no caller gets an expired token",
     "a host gets the token that it refused": "no caller gets a token that its host refused",
-    "no allowance": "a refused token is replaced if, and only if, the allowance or a fetch allows it",
+    "no allowance": "the allowance has paid for each replaced token once",
     "a failed fetch drops the marks": "no token is ready that a host refused",
     "a mark stays without a replacement": "nobody waits while the token is good for its host",
     "a late 401 marks a newer token": "the refusal of an earlier token costs nothing",
@@ -43,6 +43,12 @@ RULES = {
     "a child counts the overdue fetches of its parent": "no caller gets a failure that was forgotten",
     "waiters of a failed fetch fetch again": "a caller gets the failure of the fetch that it joined",
     "invalidate costs the waiters their token": "a caller from before `invalidate` gets the token of the fetch that it joined",
+    "shared: a failed fetch drops the marks": "no token is ready that a host refused",
+    "shared: each refusal causes a look": "a refused token is replaced if, and only if, the allowance or a fetch allows it",
+    "shared: a replacement by others costs nothing": "the allowance has paid for each replaced token once",
+    "shared: a refused token is taken again": "a known token is not taken from the cache",
+    "shared: an invalidated token is taken again": "a known token is not taken from the cache",
+    "shared: a renewal is charged": "the allowance pays for a good token that was refused, and for nothing else",
     "an invalidated token stays ready": "only the present token is ready",
 }
 FILES = ("_core/state.py", "_core/backoff.py")

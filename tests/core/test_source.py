@@ -16,8 +16,9 @@ import pytest
 from dolby_auth_plugin import AccessToken, AppCredentials, TokenError
 from dolby_auth_plugin._core.endpoint import TokenResponse
 from dolby_auth_plugin._core.errors import Failure
-from dolby_auth_plugin._core.source import TokenSource, Wait
+from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._core.state import Fetch
+from dolby_auth_plugin._core.wait import Wait
 
 from ..fakes import KEY, SECRET, FakeClock, Gate, ScriptedSender, answer, make_source, wait_for_fetches
 from ..internals import is_fetching, is_reset_after_fork, lock_of, refuse, run_fork_hook, waiting

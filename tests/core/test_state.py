@@ -113,7 +113,7 @@ def test_a_token_that_has_expired_on_arrival_is_a_failure() -> None:
 def test_a_caller_of_a_discarded_fetch_gets_no_token_that_has_expired_since() -> None:
     subject = TokenState((), 30.0, asks_credentials=False)
     fetch = fetched(subject)
-    subject.invalidate()
+    subject.invalidate(NOW)
     subject.settle(fetch, issued("one", life=10), NOW)
 
     assert subject.decide(None, fetch, NOW) is fetch.outcome

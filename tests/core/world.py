@@ -79,12 +79,14 @@ class World:
     Args:
         module: The module whose `TokenState` is explored.
         asks: Whether a callable gives the credentials. Such a world also asks for a scope that is never granted.
+        shares: Whether other processes share the token.
         room: How many callers may wait at a time.
 
     Attributes:
         callers: The callers that wait.
         running: The fetch that runs.
         key: The credentials that it uses, once it has asked for them.
+        has_asked: Whether it has asked the endpoint. One that shares the token looks into the cache first.
         is_by_refusal: Whether a refusal is the only reason for it.
         discarded: If `invalidate` has discarded it: which call of `invalidate`.
         late: The overdue fetches, whose threads still run.
@@ -93,6 +95,7 @@ class World:
         present: The token that the state should have.
         opens, ends: When its renewal opens, and when it expires.
         earlier: A token that was replaced or dropped.
+        dropped: The token that `invalidate` dropped last.
         dead: The call of `invalidate` that ended the use of a token, by the token's value.
         failure_until: When the last failure is forgotten.
         failed_key: The credentials that failed.
@@ -100,17 +103,20 @@ class World:
         marked: The hosts that refused the present token and wait for its replacement.
         is_paid: Whether the allowance has paid for the replacement.
         full_at: When the allowance is full again.
+        next_look_at: When a refusal may cause the next look into the cache.
         may_replace_at: From when a refusal may cause a fetch. A payment is for one fetch. If that fetch fails, there may be
             another one once the failure is forgotten.
     """
 
-    def __init__(self, module: ModuleType, *, asks: bool, room: int) -> None:
-        self.state: Any = module.TokenState(("comms:*",) if asks else (), TIMEOUT, asks_credentials=asks)
-        self.asks, self.room = asks, room
+    def __init__(self, module: ModuleType, *, asks: bool, shares: bool, room: int) -> None:
+        scopes = ("comms:*",) if asks else ()
+        self.state: Any = module.TokenState(scopes, TIMEOUT, asks_credentials=asks, is_shared=shares)
+        self.asks, self.shares, self.room = asks, shares, room
         self.now = Instant(1000.0, 1000.0)
         self.callers: tuple[Caller, ...] = ()
         self.running: Any = None
         self.key: AppCredentials | None = None
+        self.has_asked = False
         self.is_by_refusal = False
         self.discarded: int | None = None
         self.late: tuple[Any, ...] = ()
@@ -118,6 +124,7 @@ class World:
         self.present: AccessToken | None = None
         self.opens = self.ends = self.now
         self.earlier: AccessToken | None = None
+        self.dropped: AccessToken | None = None
         self.dead: dict[str, int] = {}
         self.tokens = self.invalidated = self.warnings = 0
         self.failure_until = ALWAYS
@@ -125,7 +132,7 @@ class World:
         self.pause_until, self.failed_renewals = ALWAYS, 0
         self.marked: frozenset[str] = frozenset()
         self.is_paid = False
-        self.full_at, self.may_replace_at = ALWAYS, NEVER
+        self.full_at, self.next_look_at, self.may_replace_at = ALWAYS, ALWAYS, NEVER
 
     def copy(self) -> World:
         """A world that goes its own way."""
@@ -203,6 +210,10 @@ class World:
             yield "the fetch uses the first key", World.use_key, KEYS[0]
             yield "the fetch uses the second key", World.use_key, KEYS[1]
             yield "the fetch gets no credentials", World.end, Failure("no credentials", reason="")
+        elif self.shares and not self.has_asked:
+            yield "the fetch asks the endpoint", World.ask_endpoint, None
+            yield "the fetch finds the token of another process", World.find, None
+            yield "the fetch finds the failure of another process", World.end, Failure("shared", reason="", memory=2.0)
         else:
             yield "the fetch brings a token", World.bring, self.now
             yield "the fetch brings an expired token", World.bring, self.now.after(-LIFE)
@@ -212,7 +223,7 @@ class World:
                 World.end,
                 Failure("retryable", reason="", retry_after=RETRY_AFTER),
             )
-            if self.is_good():
+            if self.is_good() and not self.shares:
                 yield "the fetch ends, and the token stays", World.end, self.present
         yield "the fetch is given up", World.end, None
         if self.running.is_renewal:
@@ -329,7 +340,7 @@ class World:
             require(not self.is_failing() or self.may_ask(), "no fetch begins while a failure is remembered")
             if self.is_failing():
                 self.ask_again_at = self.now.monotonic + 1
-        self.running, self.key, self.discarded = fetch, None, None
+        self.running, self.key, self.discarded, self.has_asked = fetch, None, None, False
         self.is_by_refusal = not fetch.is_renewal and self.is_good()
 
     def use_key(self, key: AppCredentials) -> None:
@@ -341,12 +352,38 @@ class World:
         self.key = key
         if failure is not None:
             self.end(failure, is_known=True)
-        elif self.is_by_refusal and self.discarded is None:
+        elif self.is_by_refusal and self.discarded is None and not self.shares:
             # While a failure is remembered, these are other credentials than those that failed. They may ask at any time: the
             # state does not limit how often.
             is_due = self.now.monotonic >= self.may_replace_at or self.is_failing()
             require(is_due, "refusals cause one fetch for each charge, and one more after each failure was forgotten")
             self.may_replace_at = NEVER
+
+    def ask_endpoint(self, _: None) -> None:
+        """The entry in the cache has no other token. The fetch sends its token request if it may."""
+        is_replacing = self.state.is_replacing(self.running, self.now)
+        is_due = bool(self.marked) and not self.running.is_renewal and self.is_good()
+        require(is_replacing == is_due, "the allowance pays for a good token that was refused, and for nothing else")
+        self.has_asked = True
+        if is_replacing:
+            is_paid = self._pay()
+            require(self.state.charge(self.now) == is_paid, "each replaced token is charged once")
+            if not is_paid:
+                self.end(self.present)
+
+    def find(self, _: None) -> None:
+        """The fetch finds a token in the cache that another process has obtained."""
+        token = self._issue(self.now)
+        require(self.state.accepts(token, self.now), "another token is taken from the cache")
+        self.end(token)
+
+    def _pay(self) -> bool:
+        """Whether the allowance pays for the replacement of the present token, or has paid already."""
+        now = self.now.monotonic
+        full_at = max(self.full_at, now) + SECONDS_EACH
+        if not self.is_paid and full_at - now <= REPLACEMENTS * SECONDS_EACH:
+            self.is_paid, self.full_at, self.may_replace_at = True, full_at, now
+        return self.is_paid
 
     def bring(self, asked_at: Instant) -> None:
         """The fetch ends with a new token."""
@@ -378,7 +415,7 @@ class World:
         elif outcome is None:
             self._pay_back(now.monotonic)
         elif not is_known:
-            self._remember(fetch, min(max(MEMORY, outcome.retry_after or 0), 10.0))
+            self._remember(fetch, outcome.memory or min(max(MEMORY, outcome.retry_after or 0), 10.0))
         self._is_without_token()
 
     def _end_overdue(self) -> None:
@@ -422,6 +459,11 @@ class World:
         )
 
     def _keep(self, token: AccessToken, fetch: Any) -> None:
+        if token is self.present:
+            self.next_look_at = self.now.monotonic + 1
+        elif self.shares and self.marked:
+            # Whoever has replaced the token: it counts here too.
+            self._pay()
         self.marked, self.is_paid, self.may_replace_at = frozenset(), False, NEVER
         if token is not self.present:
             self.earlier = self.present or self.earlier
@@ -457,7 +499,7 @@ class World:
 
     def _is_without_token(self) -> None:
         """A fetch is gone without a new token. Hosts get the present one again if no replacement is paid for."""
-        if not self.is_paid:
+        if not self.is_paid and not self.shares:
             self.marked = frozenset()
 
     # Time, refusals, and what ends all
@@ -473,13 +515,9 @@ class World:
     def refuse(self, host: str) -> None:
         """A host answers 401 to the present token."""
         assert self.present is not None
-        now = self.now.monotonic
-        full_at = max(self.full_at, now) + SECONDS_EACH
-        may_pay = full_at - now <= REPLACEMENTS * SECONDS_EACH
         resend = self.state.refuse(self.present.fingerprint, host, self.now)
-        if not self.is_paid and may_pay:
-            self.is_paid, self.full_at, self.may_replace_at = True, full_at, now
-        is_replaced = self.is_paid or self.running is not None
+        may_replace = self.now.monotonic >= self.next_look_at if self.shares else self._pay()
+        is_replaced = may_replace or self.running is not None
         require(
             resend == is_replaced, "a refused token is replaced if, and only if, the allowance or a fetch allows it"
         )
@@ -495,10 +533,11 @@ class World:
 
     def invalidate(self, _: None) -> None:
         """The user drops the token."""
-        self.state.invalidate()
+        self.state.invalidate(self.now)
         self.invalidated += 1
         if self.present is not None:
             self.earlier, self.dead = self.present, {**self.dead, self.present.value: self.invalidated}
+        self.dropped = self.present
         self.present = None
         if self.running is not None and self.discarded is None:
             self.discarded = self.invalidated
@@ -522,11 +561,16 @@ class World:
         require(fetch is self.running, "the state knows the fetch that runs")
         require(token is self.present, "a new token is kept unless its fetch was discarded, and no other token is")
         require(self.warnings <= 1, "missing scopes are reported once")
+        require(memory_of(self.state)[0][0] == self.full_at, "the allowance has paid for each replaced token once")
         for caller in self.callers:
             require(caller.is_woken or not caller.awaited.ended, "every waiting caller is woken")
             require(caller.is_woken or caller.awaited is fetch, "every waiting caller's fetch ends")
             is_needless = not caller.is_woken and self.is_good() and not self.is_refused(caller.host)
             require(not is_needless, "nobody waits while the token is good for its host")
+        for known in (self.present, self.dropped):
+            require(
+                known is None or not self.state.accepts(known, self.now), "a known token is not taken from the cache"
+            )
         self._check_ready()
 
     def _check_ready(self) -> None:
@@ -554,7 +598,7 @@ class World:
         times, others, _ = memory_of(self.state)
         return hash(
             (
-                self.asks,
+                (self.asks, self.shares, self.has_asked, self.dropped is None, self._to_wait(self.next_look_at)),
                 self._life(),
                 running
                 and (

@@ -15,6 +15,8 @@ import pytest
 
 import dolby_auth_plugin
 
+from ..fakes import FakeClock, MemoryCache
+
 PACKAGE = Path(dolby_auth_plugin.__file__).parent
 ROOT = PACKAGE.parent
 
@@ -31,10 +33,21 @@ LAYERS = [
         "_requests.niquests",
         "caches.protocol",
     ],
-    ["_core.token", "_core.scope", "_core.credentials", "_core.hosts", "_core.failures", "caches.contract"],
-    ["_core.redaction", "_core.backoff", "_core.origins"],
-    ["_core.endpoint", "_core.state"],
+    [
+        "_core.token",
+        "_core.scope",
+        "_core.credentials",
+        "_core.hosts",
+        "_core.failures",
+        "caches.contract",
+        "caches.private",
+        "caches.redis_client",
+    ],
+    ["_core.redaction", "_core.backoff", "_core.origins", "caches.lease", "caches.redis"],
+    ["_core.endpoint", "_core.state", "_core.entry", "caches.file"],
+    ["_core.ports", "_core.wait", "caches.sealing"],
     ["_core.fetch"],
+    ["caches.shared"],
     ["_core.source"],
     ["_core.auth", "_httpx.sender", "_httpx.waiting", "_httpx.resend", "_requests.connections", "_requests.resend"],
     ["_httpx.auth", "_requests.sender"],
@@ -124,6 +137,19 @@ def test_a_missing_http_library_names_its_extra(library: str, monkeypatch: pytes
 
     with pytest.raises(ImportError, match=rf"pip install 'dolby-auth-plugin\[{library}\]'") as caught:
         importlib.import_module(f"dolby_auth_plugin.{library}")
+
+    assert caught.value.__cause__ is None
+
+
+def test_a_cache_without_cryptography_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    for module in ("shared", "sealing"):
+        monkeypatch.delitem(sys.modules, f"dolby_auth_plugin.caches.{module}", raising=False)
+
+    with pytest.raises(
+        ImportError, match=r"cache= needs cryptography: pip install 'dolby-auth-plugin\[cache\]'"
+    ) as caught:
+        dolby_auth_plugin.DolbyAuth("k", "s", cache=MemoryCache(FakeClock()))
 
     assert caught.value.__cause__ is None
 

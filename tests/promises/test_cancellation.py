@@ -40,7 +40,8 @@ from dolby_auth_plugin import httpx2 as httpx2_adapter
 from dolby_auth_plugin import requests as requests_adapter
 from dolby_auth_plugin._core.endpoint import TokenRequest, TokenResponse
 from dolby_auth_plugin._core.errors import Failure
-from dolby_auth_plugin._core.source import TokenSource, Wait
+from dolby_auth_plugin._core.source import TokenSource
+from dolby_auth_plugin._core.wait import Wait
 
 from ..contract import CLASSIC
 from ..fakes import FakeClock, ScriptedSender, make_source, wait_for_fetches

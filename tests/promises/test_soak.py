@@ -24,9 +24,9 @@ from typing import Any
 import anyio
 import pytest
 
-from dolby_auth_plugin._core.source import Wait
 from dolby_auth_plugin._core.state import Fetch
 from dolby_auth_plugin._core.token import AccessToken
+from dolby_auth_plugin._core.wait import Wait
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, RequestsDriver
