@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import assert_type
@@ -59,7 +59,7 @@ class OwnCache:
         pass
 
     @contextmanager
-    def lock(self, key: str, seconds: float) -> Iterator[bool]:
+    def lock(self, key: str, seconds: float) -> Generator[bool, None, None]:
         yield True
 
 
