@@ -33,7 +33,7 @@ EXTRAS = {
     "requests": "import dolby_auth_plugin; dolby_auth_plugin.DolbyAuth('key', 'secret')",
     "httpx": "from dolby_auth_plugin.httpx import DolbyAuth; DolbyAuth('key', 'secret')",
     "httpx2": "from dolby_auth_plugin.httpx2 import DolbyAuth; DolbyAuth('key', 'secret')",
-    "cache": "import dolby_auth_plugin.caches.shared",
+    "cache": "import dolby_auth_plugin.caches._shared",
     "file": "from dolby_auth_plugin import FileTokenCache; FileTokenCache('cache').load(64 * '0')",
     "redis": "from dolby_auth_plugin import RedisTokenCache; RedisTokenCache('redis://localhost')",
     "cli": "import dolby_auth_plugin.cli",

@@ -39,7 +39,7 @@ from dolby_auth_plugin._core.fetch import Fetcher
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._core.state import Fetch
 from dolby_auth_plugin._core.wait import Wait
-from dolby_auth_plugin.caches.shared import SealedEntries
+from dolby_auth_plugin.caches._shared import SealedEntries
 
 PROCESSES = 10_000
 ENDPOINT = TokenEndpoint("https://api.dolby.io/v1/auth/token", None, 1800, "simulated/1.0")

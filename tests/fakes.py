@@ -15,7 +15,7 @@ from dolby_auth_plugin._core.errors import Failure, TokenError
 from dolby_auth_plugin._core.fetch import Fetcher
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._core.token import Clock, Instant
-from dolby_auth_plugin.caches.shared import SealedEntries
+from dolby_auth_plugin.caches._shared import SealedEntries
 
 KEY, SECRET = "an-app-key==", "an-app-secret"
 TOKEN_URL = "https://api.dolby.io/v1/auth/token"

@@ -223,7 +223,7 @@ def granted(sandbox: Sandbox) -> Any:
 def seal_text(seal: Any, text: bytes) -> bytes:
     """*text* as the entry of a cache, sealed rightly."""
     # Not at the top: scripts in separate processes would import cryptography.
-    from dolby_auth_plugin.caches import sealing
+    from dolby_auth_plugin.caches import _sealing as sealing
 
     nonce = bytes(sealing._NONCE)
     return sealing._VERSION + nonce + seal._cipher.encrypt(nonce, text, seal._associated())  # type: ignore[no-any-return] # bytes
@@ -231,7 +231,7 @@ def seal_text(seal: Any, text: bytes) -> bytes:
 
 def sealed_text(seal: Any, sealed: bytes) -> bytes:
     """The text in an entry."""
-    from dolby_auth_plugin.caches import sealing
+    from dolby_auth_plugin.caches import _sealing as sealing
 
     nonce, sealed = (rest := sealed[len(sealing._VERSION) :])[: sealing._NONCE], rest[sealing._NONCE :]
     return seal._cipher.decrypt(nonce, sealed, seal._associated())  # type: ignore[no-any-return] # bytes

@@ -72,8 +72,8 @@ TESTS = {
     "_core/state.py": _CORE,
     "_core/wait.py": _CORE,
     "_core/entry.py": "core/test_entry.py core/test_source.py",
-    "caches/sealing.py": "caches/test_sealing.py caches/test_shared.py",
-    "caches/shared.py": "caches/test_shared.py",
+    "caches/_sealing.py": "caches/test_sealing.py caches/test_shared.py",
+    "caches/_shared.py": "caches/test_shared.py",
     "_core/source.py": f"{_CORE} promises/test_cancellation.py {_PROCESS}",
     "_core/backoff.py": _CORE,
     "_core/refusals.py": "core/test_refusals.py",
@@ -529,7 +529,7 @@ MUTATIONS = [
         ),
     ),
     *_mutations(
-        "caches/sealing.py",
+        "caches/_sealing.py",
         ("entry), self._associated())", "entry), None)", "sealing: entries are not bound to their key"),
         ("sorted(endpoint.scope)", "endpoint.scope", "sealing: the order of scopes matters"),
         ("endpoint.expires_in, endpoint.url]", "endpoint.url]", "sealing: lifetimes share an entry"),
@@ -549,7 +549,7 @@ MUTATIONS = [
         ("None if granted is None else _token(granted, now, chance())", "None", "sealing: no token is found"),
     ),
     *_mutations(
-        "caches/shared.py",
+        "caches/_shared.py",
         ("now + _LEFT_ALONE", "now", "shared: a cache in trouble is asked again"),
         ("if not self._in_trouble:", "if True:", "shared: a warning with each failure"),
         ("        self._in_trouble = False\n\n\n", "        pass\n\n\n", "shared: one warning for ever"),

@@ -144,7 +144,7 @@ def _shared(
         )
     try:
         # Imported here: it needs another package, and most users need neither.
-        from ..caches.shared import SealedEntries
+        from ..caches._shared import SealedEntries
     except ImportError:
         raise ImportError(
             "cache= needs cryptography: pip install 'dolby-auth-plugin[cache]'", name="cryptography"

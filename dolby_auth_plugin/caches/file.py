@@ -18,12 +18,14 @@ from pathlib import Path
 from .private import check, create_file, create_folder, is_temporary, open_file, remove, retry, temporary
 
 try:
-    from platformdirs import user_cache_path
+    from platformdirs import user_cache_path as _user_cache_path
 
-    from .lease import acquire, discard
-except ImportError as missing:
-    message = f"FileTokenCache needs {missing.name}: pip install 'dolby-auth-plugin[file]'"
-    raise ImportError(message, name=missing.name) from None
+    from .lease import acquire as _acquire
+    from .lease import discard as _discard
+except ImportError as _error:
+    raise ImportError(
+        f"FileTokenCache needs {_error.name}: pip install 'dolby-auth-plugin[file]'", name=_error.name
+    ) from None
 
 # Bytes. A sealed entry has some kilobytes.
 _LARGEST_ENTRY = 2**20
@@ -49,9 +51,9 @@ class FileTokenCache:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        folder = user_cache_path("dolby-auth-plugin", appauthor=False) if path is None else Path(path)
+        folder = _user_cache_path("dolby-auth-plugin", appauthor=False) if path is None else Path(path)
         # If there is no home folder, the default begins with "~". Then this raises an error, and makes no folder of that name.
-        self.path = folder.expanduser().absolute()
+        self.path: Path = folder.expanduser().absolute()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -87,7 +89,7 @@ class FileTokenCache:
     def lock(self, key: str, seconds: float) -> Iterator[bool]:
         """Acquire the lock of *key*, without waiting, for at most *seconds*. It yields whether the lock was acquired."""
         self._make_folder()
-        held = acquire(self._lock_folder(key), seconds)
+        held = _acquire(self._lock_folder(key), seconds)
         try:
             yield held is not None
         finally:
@@ -134,4 +136,4 @@ class FileTokenCache:
                 with suppress(FileNotFoundError):
                     if time.time() - entry.lstat().st_mtime > _UNUSED:
                         entry.unlink()
-                discard(self._lock_folder(key))
+                _discard(self._lock_folder(key))

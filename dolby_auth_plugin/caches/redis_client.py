@@ -30,7 +30,7 @@ class UrlClient:
         self.url = url
         parts = urlsplit(url)
         # The URL without user, password and options.
-        self.shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.shown: str = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         self._threads = threading.local()
 
     def execute_command(self, *command: Any, **options: Any) -> Any:

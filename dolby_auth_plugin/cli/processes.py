@@ -49,7 +49,7 @@ class Counted:
 
     def __init__(self, cache: TokenCache) -> None:
         self._cache = cache
-        self.operations = 0
+        self.operations: int = 0
 
     def load(self, key: str) -> bytes | None:
         self.operations += 1

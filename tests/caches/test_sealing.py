@@ -17,7 +17,7 @@ from dolby_auth_plugin._core.endpoint import TokenEndpoint, is_token
 from dolby_auth_plugin._core.entry import Entry
 from dolby_auth_plugin._core.errors import Failure
 from dolby_auth_plugin._core.token import AccessToken, Instant
-from dolby_auth_plugin.caches.sealing import Seal
+from dolby_auth_plugin.caches._sealing import Seal
 
 from ..fakes import EPOCH, KEY, SECRET, TOKEN_URL
 from ..internals import seal_text, sealed_text

@@ -18,7 +18,7 @@ from dolby_auth_plugin._core.entry import Entry
 from dolby_auth_plugin._core.errors import Failure
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._core.wait import Wait
-from dolby_auth_plugin.caches.sealing import Seal
+from dolby_auth_plugin.caches._sealing import Seal
 from dolby_auth_plugin.requests import DolbyAuth
 
 from ..fakes import (
@@ -674,7 +674,7 @@ def test_an_entry_that_is_not_bytes_is_trouble(entry: object, caplog: pytest.Log
     fleet.cache.entries[name] = entry
 
     assert value(fleet.process()) == "token-1"
-    assert "raised TypeError (shared.py, line" in caplog.text
+    assert "raised TypeError (_shared.py, line" in caplog.text
 
 
 def test_a_cache_whose_attributes_raise_is_trouble(caplog: pytest.LogCaptureFixture) -> None:

@@ -45,9 +45,9 @@ LAYERS = [
     ],
     ["_core.redaction", "_core.backoff", "_core.origins", "caches.lease", "caches.redis"],
     ["_core.endpoint", "_core.state", "_core.entry", "caches.file"],
-    ["_core.ports", "_core.wait", "caches.sealing"],
+    ["_core.ports", "_core.wait", "caches._sealing"],
     ["_core.fetch"],
-    ["caches.shared"],
+    ["caches._shared"],
     ["_core.source"],
     ["_core.auth", "_httpx.sender", "_httpx.waiting", "_httpx.resend", "_requests.connections", "_requests.resend"],
     ["_httpx.auth", "_requests.sender"],
@@ -143,7 +143,7 @@ def test_a_missing_http_library_names_its_extra(library: str, monkeypatch: pytes
 
 def test_a_cache_without_cryptography_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
-    for module in ("shared", "sealing"):
+    for module in ("_shared", "_sealing"):
         monkeypatch.delitem(sys.modules, f"dolby_auth_plugin.caches.{module}", raising=False)
 
     with pytest.raises(

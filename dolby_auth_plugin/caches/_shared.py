@@ -15,8 +15,8 @@ from .._core.entry import Entry
 from .._core.errors import printable
 from .._core.failures import described
 from .._core.token import Clock, Instant
+from ._sealing import Seal
 from .protocol import TokenCache, UnusableCacheError
-from .sealing import Seal
 
 logger = logging.getLogger("dolby_auth_plugin")
 
