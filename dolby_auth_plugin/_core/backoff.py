@@ -105,7 +105,7 @@ class Backoff:
         alive, seconds = len(self._overdue), self._begun_at + OVERDUE_PAUSE - now.monotonic
         return too_many_overdue(alive, seconds) if alive >= MAX_OVERDUE and seconds > 0 else None
 
-    # What happened
+    # Events
 
     def remember(self, failure: Failure, credentials: AppCredentials | None, now: Instant, *, is_renewal: bool) -> None:
         """A fetch with *credentials* has failed."""

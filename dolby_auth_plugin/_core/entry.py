@@ -1,5 +1,5 @@
 """
-What processes share about one token: the token, the tries that failed, and the allowance. Pure: the caller supplies the time.
+The state that processes share about one token: the token, the failed tries, and the allowance. Pure: the caller supplies the time.
 
 A fetch works on an entry. In a shared cache, all processes work on the same one, so together they make the tries of one process.
 Without a cache, each fetch has an entry of its own in memory.

@@ -1,5 +1,5 @@
 """
-What a fetch needs from outside: a store for its entry, and terms. For type checkers only: nothing imports this at run time.
+The protocols that a fetch relies on: a store for its entry, and terms. For type checkers only: nothing imports this at run time.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SharedEntries(Protocol):
 
 class Terms(Protocol):
     """
-    What one fetch may do. Its answers may change while it runs: the user may invalidate the token, a host may refuse it.
+    The terms of one fetch. Its answers may change while it runs: the user may invalidate the token, a host may refuse it.
 
     Attributes:
         deadline: When it ends (monotonic clock).

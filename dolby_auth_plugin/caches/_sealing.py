@@ -47,7 +47,7 @@ _MAX_PAUSE = 60.0
 
 class Seal:
     """
-    What seals the entry of one token.
+    The keys that seal the entry of one token.
 
     Attributes:
         name: The key in the cache: 64 hexadecimal digits. It depends on app key, app secret, scope, lifetime and token URL, and
