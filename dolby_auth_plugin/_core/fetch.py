@@ -34,7 +34,7 @@ _TRY_SHARE = 1 / 3
 _LEASE_MARGIN = 2.0
 
 # Seconds between two looks at an entry that another process works on: at first half of this to all of it, then 1.5 times as long
-# each time, up to the second number. Many processes may wait, so looking more often would overload the cache.
+# each time, up to the last number. Many processes may wait, so looking more often would overload the cache.
 _FIRST_LOOK, _LOOK_GROWTH, _LOOK_MAX = 0.1, 1.5, 1.0
 
 # Seconds until a process tries again to get the lock, since its holder may have been killed; and what chance adds at most.

@@ -298,7 +298,7 @@ class TokenSource:
 
 
 class _Terms:
-    """What a fetch may do: the state's answers, asked with the lock."""
+    """The terms of one fetch: the state's answers, asked with the lock."""
 
     __slots__ = ("_clock", "_fetch", "_lock", "_state", "deadline", "since")
 

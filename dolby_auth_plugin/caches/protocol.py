@@ -1,5 +1,5 @@
 """
-What a store must do so that processes can share a token through it. It imports nothing of the package.
+The protocol of a store through which processes share a token. It imports nothing of the package.
 """
 
 from __future__ import annotations
