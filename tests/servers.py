@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
-from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
+from socketserver import StreamRequestHandler, TCPServer, ThreadingTCPServer
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -309,12 +309,21 @@ def _serving(server: ServerT) -> Iterator[ServerT]:
 
 
 @contextmanager
-def running(server: BaseServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.002})
+def running(server: TCPServer) -> Iterator[None]:
+    """A connection ends the thread. `serve_forever` would look many times a second whether it is time to end."""
+    ended = threading.Event()
+
+    def serve() -> None:
+        while not ended.is_set():
+            server.handle_request()
+
+    thread = threading.Thread(target=serve)
     thread.start()
     try:
         yield
     finally:
-        server.shutdown()
-        server.server_close()
+        ended.set()
+        with suppress(OSError):
+            socket.create_connection(server.socket.getsockname()).close()
         thread.join()
+        server.server_close()
