@@ -36,6 +36,8 @@ NEVER, ALWAYS = float("inf"), float("-inf")
 
 KEYS = (AppCredentials("first-key", "secret"), AppCredentials("second-key", "secret"))
 HOSTS = ("A", "B")
+# The two ways to number them. A caller may need the token for no host.
+NAMES: tuple[dict[str | None, int], ...] = ({"A": 1, "B": 2, None: 3}, {"B": 1, "A": 2, None: 3})
 
 # A name in words, and a method of `World` with its argument.
 Event: TypeAlias = tuple[str, Any, Any]
@@ -595,7 +597,7 @@ class World:
         """The same for two worlds that differ in nothing that matters."""
         now = self.now.monotonic
         running = self.running
-        times, others, _ = memory_of(self.state)
+        times, others, refused_by = memory_of(self.state)
         return hash(
             (
                 (self.asks, self.shares, self.has_asked, self.dropped is None, self._to_wait(self.next_look_at)),
@@ -614,7 +616,7 @@ class World:
                 tuple(map(self._to_wait, (self.may_replace_at, self.failure_until, self.pause_until))),
                 (self._to_wait(times[1]), self._to_wait(times[2]), min(5, self.failed_renewals), self.failed_key),
                 others,
-                min(self._hosts("A", "B"), self._hosts("B", "A")) if self.callers or self.marked else (),
+                self._hosts(refused_by) if self.callers or self.marked else (),
             )
         )
 
@@ -636,18 +638,22 @@ class World:
     def _age(self, number: int | None) -> int:
         return -9 if number is None else min(2, self.invalidated - number)
 
-    def _hosts(self, first: str, second: str) -> tuple[Any, ...]:
-        """What concerns the hosts, with these names for the two."""
-        names = {first: 1, second: 2, None: 3}
-        marked = [names[host] for host in self.marked]
-        refused = [names[host] for host in memory_of(self.state)[2]]
-        callers = [self._caller(caller, names[caller.host]) for caller in self.callers]
-        return tuple(sorted(marked)), tuple(sorted(refused)), tuple(sorted(callers))
+    def _hosts(self, refused_by: frozenset[str]) -> tuple[Any, ...]:
+        """What concerns the hosts, without which of the two is which."""
+        callers = [(caller.host, self._caller(caller)) for caller in self.callers]
+        return min(
+            (
+                tuple(sorted([names[host] for host in self.marked])),
+                tuple(sorted([names[host] for host in refused_by])),
+                tuple(sorted([(names[host], caller) for host, caller in callers])),
+            )
+            for names in NAMES
+        )
 
-    def _caller(self, caller: Caller, host: int) -> tuple[Any, ...]:
+    def _caller(self, caller: Caller) -> tuple[Any, ...]:
         patience = caller.give_up_at > self.now.monotonic
         joined = self._fetch(caller.joined)
-        return host, self._fetch(caller.awaited), joined, caller.is_woken, patience, self._age(caller.came)
+        return self._fetch(caller.awaited), joined, caller.is_woken, patience, self._age(caller.came)
 
     def _fetch(self, fetch: Any) -> tuple[int, ...]:
         """What matters of a fetch that a caller knows."""
