@@ -35,7 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--redis-server", action="store_true", help="fail if redis-server is missing, instead of using fakeredis"
     )
     group = parser.getgroup("explore", "the walk through all orders of events")
-    group.addoption("--explore-states", type=int, default=100_000, help="how many states it visits (default: 100000)")
+    group.addoption("--explore-states", type=int, default=60_000, help="how many states it visits (default: 60000)")
+
+
+@pytest.hookimpl(optionalhook=True)  # `-p no:xdist` leaves no such hook
+def pytest_xdist_auto_num_workers() -> int:
+    """Three processes for two cores: many tests wait for a deadline, a server or a process."""
+    return -(-(os.cpu_count() or 1) * 3 // 2)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -136,6 +136,7 @@ def test_a_failure_of_a_mocked_token_endpoint_after_a_401_is_a_token_error() -> 
             send(DolbyAuth(**CLASSIC))
 
 
+@pytest.mark.slow
 def test_with_the_pytest_fixture_of_requests_mock_a_401_is_healed(tmp_path: Path) -> None:
     (tmp_path / "test_users.py").write_text(
         "import requests\n"

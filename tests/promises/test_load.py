@@ -36,7 +36,7 @@ def drivers(threads: int, tasks: int, of: list[AsyncHttpxDriver]) -> pytest.Mark
     """
     All drivers, with the given numbers of callers. Tasks are spread over several clients.
 
-    The full number of tasks is slow. A fifth of it runs every time.
+    The full number of tasks is slow. A tenth of it runs every time.
     """
 
     def in_tasks(driver: AsyncHttpxDriver, tasks: int, clients: int, *marks: pytest.MarkDecorator) -> Any:
@@ -46,7 +46,7 @@ def drivers(threads: int, tasks: int, of: list[AsyncHttpxDriver]) -> pytest.Mark
         ("driver", "callers", "clients"),
         [
             *(pytest.param(driver, threads, 1, id=f"{driver.name}-{threads}-threads") for driver in THREADS),
-            *(in_tasks(driver, tasks // 5, 4) for driver in of),
+            *(in_tasks(driver, tasks // 10, 4) for driver in of),
             *(in_tasks(driver, tasks, 20, pytest.mark.slow) for driver in of),
         ],
     )
@@ -251,11 +251,11 @@ def test_an_api_that_refuses_every_token_costs_few_token_requests(
     auth = make(driver, api)
 
     with driver.open(auth, clients) as client, driver.open(auth) as other, ThreadPoolExecutor(1) as pool:
-        accepted = pool.submit(lambda: [other.get(api.url) for _ in range(100)])
-        refused = [one for _ in range(10) for one in client.crowd(callers, "GET", f"{sandbox.url}/media/jobs")]
+        accepted = pool.submit(lambda: [other.get(api.url) for _ in range(50)])
+        refused = [one for _ in range(5) for one in client.crowd(callers, "GET", f"{sandbox.url}/media/jobs")]
 
-        assert {200: 100} == statuses(list(accepted.result(60)))
-    assert {401: 10 * callers} == statuses(refused)
+        assert {200: 50} == statuses(list(accepted.result(60)))
+    assert {401: 5 * callers} == statuses(refused)
     assert 2 <= sandbox.token_requests <= 5
 
 
@@ -314,7 +314,7 @@ def test_a_call_that_is_refused_during_a_fetch_waits_for_that_fetch(
 
 
 @each([*THREADS, *SOME_TASKS])
-@pytest.mark.parametrize("jumps", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("jumps", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_each_forward_jump_of_the_wall_clock_during_calls_costs_one_token_request(
     sandbox: Sandbox, api: Server, make: Callable[..., Any], driver: Driver, jumps: int
 ) -> None:

@@ -663,7 +663,7 @@ def test_a_redirect_is_read_as_requests_reads_it(session: type[requests.Session]
     assert_no_token_where_none_belongs(session(), location)
 
 
-@hypothesis.settings(TRIES, max_examples=400)
+@hypothesis.settings(TRIES)
 @hypothesis.given(url=urls(), session=st.sampled_from([requests.Session, KeepsAuth]))
 def redirects(seen: Counter[str], url: str, session: type[requests.Session]) -> None:
     # These characters would end the header.
