@@ -10,6 +10,7 @@ the request through redirects, so it also sees the answers of foreign hosts.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -21,7 +22,7 @@ from ._core.credentials import AppCredentials, CredentialsSource, choose
 from ._core.endpoint import DEFAULT_EXPIRES_IN
 from ._core.errors import TokenError as _TokenError
 from ._core.hosts import Origin
-from ._core.source import logger
+from ._core.records import log
 from ._core.token import AccessToken
 
 try:
@@ -264,7 +265,8 @@ class DolbyAuth(BaseAuth, AuthBase):
             return False
         why_not = why_not_resendable(request)
         if why_not is not None:
-            logger.debug("401 from %s: the request is not sent again: %s", host, why_not)
+            message = "401 from %s: the request is not sent again: %s"
+            log(logging.DEBUG, "request_not_resent", message, host, why_not, host=host, reason=why_not)
         return why_not is None
 
     def _resent(self, response: requests.Response, host: str, kwargs: dict[str, Any]) -> requests.Response:

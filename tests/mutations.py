@@ -305,13 +305,13 @@ MUTATIONS = [
         ("            self._logged_refusal = refusal\n", "", "a log handler causes 401 after 401", _REENTRANCE),
         (
             "            if overdue is not None:\n                wake_callers(overdue)\n",
-            "            if overdue is not None:\n                wake_callers(overdue)\n                _warn_of_renewal(out_of_time(1))\n",
+            "            if overdue is not None:\n                wake_callers(overdue)\n                log_renewal_failure(out_of_time(1))\n",
             "the log handler of an overdue renewal waits for itself",
             _REENTRANCE,
         ),
         (
             "        wake_callers(fetch)\n        if too_late:\n",
-            '        logger.info("token")\n        wake_callers(fetch)\n        if too_late:\n',
+            '        log(logging.INFO, "token_obtained", "token")\n        wake_callers(fetch)\n        if too_late:\n',
             "a fetch and a log handler wait for each other",
             _REENTRANCE,
         ),

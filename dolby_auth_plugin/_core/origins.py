@@ -8,8 +8,7 @@ import logging
 
 from .errors import printable
 from .hosts import DEFAULT_PORTS, HostPolicy, Origin
-
-logger = logging.getLogger("dolby_auth_plugin")
+from .records import log
 
 # Characters of the parts of an origin: more than any that can be dialled has. The libraries accept a scheme, a host and a port of
 # any length. A longer origin is neither remembered nor logged.
@@ -90,7 +89,10 @@ class KnownOrigins:
         else:
             why, entry = self.policy.why_not(origin)
         advice = f" If it takes Dolby.io tokens, add {entry!r} to allowed_hosts." if entry else ""
-        logger.warning("401 from %s for a request without a token: %s.%s", _text_of(origin), why, advice)
+        reason = f"{why}.{advice}"
+        message = "401 from %s://%s for a request without a token: %s"
+        scheme, host = _texts_of(origin)
+        log(logging.WARNING, "refused_without_token", message, scheme, host, reason, host=host, reason=reason)
 
     def __reduce__(self) -> tuple[type[KnownOrigins], tuple[HostPolicy]]:
         # The remembered origins are not part of the configuration.
@@ -102,10 +104,12 @@ def _is_too_long(origin: Origin) -> bool:
 
 
 def _log_no_token(origin: Origin, why: str) -> None:
-    logger.debug("no token for %s: %s", _text_of(origin), why)
+    scheme, host = _texts_of(origin)
+    log(logging.DEBUG, "host_not_allowed", "no token for %s://%s: %s", scheme, host, why, host=host, reason=why)
 
 
-def _text_of(origin: Origin) -> str:
+def _texts_of(origin: Origin) -> tuple[str, str]:
+    """The scheme and the `host:port` of *origin*, for a record."""
     scheme, host, port = origin
     shown = f"[{host}]" if ":" in host else host
-    return printable(f"{scheme}://{shown}:{DEFAULT_PORTS.get(scheme, '') if port is None else port}")
+    return printable(scheme), printable(f"{shown}:{DEFAULT_PORTS.get(scheme, '') if port is None else port}")

@@ -17,15 +17,14 @@ from collections.abc import Generator
 from typing import Any
 
 from .credentials import AppCredentials
-from .errors import Failure, ScopeWarning, TokenError, printable
+from .errors import Failure, ScopeWarning, TokenError
 from .failures import cannot_wait, code_error, out_of_time
 from .fetch import Fetcher
 from .forks import reset_in_children
+from .records import Event, log, log_renewal_failure, log_token
 from .state import Fetch, TokenState
 from .token import AccessToken, Clock, Instant
 from .wait import Wait, wake_callers
-
-logger = logging.getLogger("dolby_auth_plugin")
 
 
 class TokenSource:
@@ -137,7 +136,9 @@ class TokenSource:
         if refusal != self._logged_refusal:
             # Remember first: the log handler may send a request, which may be refused too.
             self._logged_refusal = refusal
-            logger.debug("401 from %s: the token %s", host, "is replaced" if resend else "stays")
+            event: Event = "token_replaced" if resend else "token_kept"
+            message = "401 from %s: the token %s"
+            log(logging.DEBUG, event, message, host, "is replaced" if resend else "stays", host=host)
         return resend
 
     def invalidate(self) -> None:
@@ -184,7 +185,7 @@ class TokenSource:
             raise
         if overdue is not None and overdue.is_renewal:
             # Log after the start: the log handler may need a token, and would wait for a fetch that nobody starts.
-            _warn_of_renewal(out_of_time(self.fetcher.timeout, sent=overdue.credentials is not None))
+            log_renewal_failure(out_of_time(self.fetcher.timeout, sent=overdue.credentials is not None))
         if isinstance(step, Failure):
             raise self._error.of(step)
         if unreported:
@@ -286,10 +287,10 @@ class TokenSource:
         if too_late:
             return
         if isinstance(fetch.outcome, AccessToken):
-            verb = "found in the cache" if fetch.is_found else "renewed" if had_token else "obtained"
-            _log_token(fetch.outcome, verb, began, now)
+            event: Event = "token_found" if fetch.is_found else "token_renewed" if had_token else "token_obtained"
+            log_token(fetch.outcome, event, began, now)
         elif fetch.is_renewal and fetch.outcome is not None:
-            _warn_of_renewal(fetch.outcome)
+            log_renewal_failure(fetch.outcome)
 
     def reset_after_fork(self) -> None:
         """In a child, only the forking thread lives: another one may have held the lock, or run the fetch."""
@@ -325,17 +326,3 @@ class _Terms:
     def present(self) -> AccessToken | None:
         with self._lock:
             return self._state.good_token(Instant.now(self._clock))
-
-
-def _log_token(token: AccessToken, verb: str, began: Instant, now: Instant) -> None:
-    logger.info(
-        "token %s: lives %.0f s, scopes %s, took %.3f s",
-        verb,
-        token.expires_at.timestamp() - began.wall,
-        "not named" if token.scope is None else printable(" ".join(sorted(token.scope))) or "none",
-        now.monotonic - began.monotonic,
-    )
-
-
-def _warn_of_renewal(failure: Failure) -> None:
-    logger.warning("renewal failed, the present token is used until it expires: %s", failure.message)

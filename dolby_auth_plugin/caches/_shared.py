@@ -14,11 +14,10 @@ from .._core.endpoint import TokenEndpoint
 from .._core.entry import Entry
 from .._core.errors import printable
 from .._core.failures import described
+from .._core.records import log
 from .._core.token import Clock, Instant
 from ._sealing import Seal
 from .protocol import TokenCache, UnusableCacheError
-
-logger = logging.getLogger("dolby_auth_plugin")
 
 # Seconds that all operations of one fetch may take together.
 _BUDGET = 1.0
@@ -86,7 +85,8 @@ class SealedEntries:
         if not self._in_trouble:
             # Remember first: the log handler may send a request.
             self._in_trouble = True
-            logger.warning("the token cache %s; this process obtains its own tokens meanwhile", what)
+            message = "the token cache %s; this process obtains its own tokens meanwhile"
+            log(logging.WARNING, "cache_in_trouble", message, what, reason=what)
 
     def note_success(self) -> None:
         """The spell of trouble is over."""

@@ -43,6 +43,7 @@ LAYERS = [
         "caches.private",
         "caches.redis_client",
     ],
+    ["_core.records"],
     ["_core.redaction", "_core.backoff", "_core.origins", "caches.lease", "caches.redis"],
     ["_core.endpoint", "_core.state", "_core.entry", "caches.file"],
     ["_core.ports", "_core.wait", "caches._sealing"],

@@ -811,7 +811,6 @@ ALLOWED = {
     "why": "a sentence of ours",
     "why_not": "a sentence of ours, with the name of a type",
     "self.policy.why_not(origin)[0]": "a sentence of ours",
-    "_text_of(origin)": "scheme, host and port",
     "settings": "a sentence of ours",
     "advice": "a sentence of ours",
     "message": "a sentence of ours, with text that `error_texts` allowed",
@@ -824,8 +823,6 @@ ALLOWED = {
     "_phrase(status)": "the standard library's words for a number",
     "retry_after": "a number",
     "retryable": "true or false",
-    "token.expires_at.timestamp() - began.wall": "a number",
-    "now.monotonic - began.monotonic": "a number",
     "self._advice(status, details, credentials, retry_after)": "a sentence of ours, with text that `error_texts` allowed",
     "complaint": "a sentence of ours",
     "failures: words": "words of the operating system or of OpenSSL",
@@ -836,7 +833,14 @@ ALLOWED = {
     "_CHECK_CERTIFICATE": "a sentence of ours",
     "check": "a sentence of ours",
     "_CHECK_NETWORK": "a sentence of ours",
-    "verb": "one of two words",
+    "event": "a name of ours",
+    "origins: scheme": "made by `printable`",
+    "records: _VERBS[event]": "words of ours",
+    "records: lifetime": "a number",
+    "records: scopes": "made by `printable`",
+    "records: level": "a number",
+    "records: *values": "checked wherever `log` is called",
+    "records: {'event': event, **fields}": "checked wherever `log` is called",
     "names": "scopes that were asked for",
 }
 
@@ -854,7 +858,7 @@ def shown_by(source: str, module: str = "") -> list[str]:
         for argument in (*call.args, *(keyword.value for keyword in call.keywords))
         for expression in made_of(argument)
         if not {expression, f"{module}: {expression}"} & ALLOWED.keys()
-        and not re.fullmatch(r"type\(\w+\)\.__name__|[A-Z]\w+Warning", expression)
+        and not re.fullmatch(r"type\(\w+\)\.__name__|[A-Z]\w+Warning|logging\.[A-Z]+", expression)
     ]
 
 
@@ -896,6 +900,7 @@ def test_every_allowed_expression_is_used() -> None:
         ('logger.info(f"sent {token!r}")', "token"),
         ('logging.getLogger("x").warning("no %s" % response)', "response"),
         ('logger.log(10, "a" + body)', "body"),
+        ('log(logging.INFO, "an_event", "a sentence", host=request.url)', "request.url"),
         ('warnings.warn("no", source=self)', "self"),
         ('raise ValueError(f"bad {app_secret}")', "app_secret"),
         ('complaint = TypeError("bad: " + (seconds or app_secret))', "app_secret"),
