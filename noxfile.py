@@ -9,7 +9,9 @@ import random
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -140,6 +142,13 @@ def tools(session: nox.Session) -> None:
 
 
 @nox.session
+def examples(session: nox.Session) -> None:
+    """Each example as a process of its own against the sandbox."""
+    session.install("-e", ".[test]", "-r", "examples/requirements.txt")
+    session.run("pytest", "tests/examples", *session.posargs)
+
+
+@nox.session
 def niquests(session: nox.Session) -> None:
     """The same with niquests, in an environment of its own: its `urllib3-future` replaces urllib3."""
     session.install("-e", ".[test]", "niquests")
@@ -167,8 +176,8 @@ def alone(session: nox.Session) -> None:
         )
 
     # The largest files tend to take longest: they come first, so that no core waits for one in the end.
-    # The files in `tests/tools` need the sessions `tools` and `niquests`.
-    found = (file for file in Path("tests").rglob("test_*.py") if file.parent.name != "tools")
+    # The files in `tests/tools` and `tests/examples` need sessions of their own.
+    found = (file for file in Path("tests").rglob("test_*.py") if file.parent.name not in ("examples", "tools"))
     files = sorted(found, key=lambda file: file.stat().st_size, reverse=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = dict(zip(files, pool.map(run, files), strict=True))
@@ -226,6 +235,12 @@ def wheel(session: nox.Session) -> None:
         built = sorted(str(path) for path in Path(folder).iterdir())
         session.run("twine", "check", "--strict", *built)
         [wheel_file] = [path for path in built if path.endswith(".whl")]
+        [sdist_file] = [path for path in built if path.endswith(".tar.gz")]
+        # The examples are for readers of the sdist, and nobody imports them.
+        with tarfile.open(sdist_file) as sdist, zipfile.ZipFile(wheel_file) as archive:
+            found = [any("examples/" in name for name in names) for names in (sdist.getnames(), archive.namelist())]
+        if found != [True, False]:
+            session.error(f"examples in the sdist, and in the wheel: {found}")
         for extra, statement in {"": "", **EXTRAS}.items():
             venv = Path(folder) / f"venv-{extra or 'none'}"
             session.run("python", "-m", "venv", str(venv))

@@ -23,7 +23,16 @@ __all__ = ["build_editable", "build_sdist", "build_wheel"]
 Settings: TypeAlias = Mapping[str, str | list[str] | None] | None
 
 # What setup.cfg and MANIFEST.in name. A checkout may hold anything else, even virtual environments.
-_NEEDED = {"LICENSE", "MANIFEST.in", "README.md", "backend", "dolby_auth_plugin", "pyproject.toml", "setup.cfg"}
+_NEEDED = {
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "backend",
+    "dolby_auth_plugin",
+    "examples",
+    "pyproject.toml",
+    "setup.cfg",
+}
 
 
 def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None) -> str:
