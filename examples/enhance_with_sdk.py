@@ -10,6 +10,7 @@ It shows how functions that take a token as an argument get a good one, and anot
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import uuid
@@ -28,6 +29,10 @@ LONGEST_JOB = 3600
 if api_url := os.environ.get("API_URL"):
     # The SDK has no setting for the address.
     enhance.get_mapi_url = io.get_mapi_url = lambda: api_url
+
+
+# The SDK logs the URLs of requests that fail, and a presigned URL is as good as a password.
+logging.getLogger("MediaHttpContext").disabled = True
 
 
 class JobError(Exception):
@@ -51,6 +56,7 @@ async def with_token(auth: DolbyAuth, function: Callable[..., Awaitable[Any]], *
 async def run(source: str, target: str) -> None:
     auth = DolbyAuth()
     noisy, clean = (f"dlb://{uuid.uuid4()}" for _ in range(2))
+    # The SDK does not look at the answer to an upload. If it has failed, so does the job.
     await io.upload_file(await with_token(auth, io.get_upload_url, noisy), source)
     job = await with_token(auth, enhance.start, {"input": noisy, "output": clean})
     pause = 0.5

@@ -88,5 +88,7 @@ def test_forked_processes_share_one_token_and_one_replacement(worker: Worker, sa
     after = worker.enhance(4)
 
     assert ["Success"] * 8 == before + after
-    assert {"1", "2"} == set(re.findall(r"ForkPoolWorker-(\d+)\] Task \S+ succeeded", worker.log.read_text()))
+    log = worker.log.read_text()
+    assert {"1", "2"} == set(re.findall(r"ForkPoolWorker-(\d+)\] Task \S+ succeeded", log))
+    assert sandbox.app_secret not in log
     assert 2 == sandbox.token_requests

@@ -90,6 +90,22 @@ def test_a_missing_app_key_is_an_error_that_names_the_variable(
     assert (process.returncode, "DOLBYIO_APP_KEY" in err, "Traceback" in err) == (1, True, False), err
 
 
+def test_the_sdk_does_not_log_a_presigned_url(environment: dict[str, str], tmp_path: Path) -> None:
+    """The API redirects to the storage, which does not have the file."""
+    program = (
+        "import sys, enhance_with_sdk as example\n"
+        "example.run = lambda _, target: example.with_token(\n"
+        "    example.DolbyAuth(), example.io.download_file, 'dlb://nothing', target\n"
+        ")\n"
+        "sys.exit(example.main('noisy.wav', 'clean.wav'))\n"
+    )
+    command = [sys.executable, "-c", program]
+
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert (1, "error: the server answered 404\n") == (done.returncode, done.stderr)
+
+
 def get_with_requests(url: str) -> None:
     requests.get(url, timeout=10).raise_for_status()
 

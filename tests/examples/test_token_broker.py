@@ -116,3 +116,4 @@ def test_a_refusal_of_the_api_is_a_502(broker: Broker, sandbox: Sandbox) -> None
     sandbox.refuse_tokens = True
 
     assert 502 == broker.ask().status_code
+    assert "Dolby.io answered 401" in broker.stop()
