@@ -21,7 +21,7 @@ from dolby_auth_plugin.requests import DolbyAuth, TokenError
 
 API_URL = os.environ.get("API_URL", "https://api.dolby.com")
 
-# Seconds. Both together must be shorter than the timeout of the function: otherwise it is killed, and nobody learns why.
+# Seconds. Both together must be shorter than the timeout of the function: otherwise it is killed before it can log the reason.
 TOKEN_TIMEOUT = 5.0
 TIMEOUT = (3, 10)
 

@@ -60,7 +60,7 @@ async def client_access_token(
         granted = answer.json()
         token = {name: granted[name] for name in ("access_token", "expires_in")}
     except TokenError as error:
-        # The text helps you and is free of secrets, but it is none of the browser's business.
+        # The text helps the operator, and is free of secrets. Browsers do not need it.
         logger.error("no API token: %s", error)  # noqa: TRY400 - a traceback adds nothing
         headers = {"Retry-After": str(int(error.retry_after or 5))} if error.retryable else None
         raise HTTPException(503, "try again later", headers) from None

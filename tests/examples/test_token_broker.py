@@ -80,7 +80,7 @@ def test_a_browser_gets_a_client_token_of_its_own_scopes_that_no_cache_keeps(bro
     assert ["comms:client_access_token:create"] == [record.scope for record in sandbox.token_log]
 
 
-def test_who_is_not_signed_in_gets_nothing_and_costs_nothing(broker: Broker, sandbox: Sandbox) -> None:
+def test_a_stranger_gets_nothing_and_costs_nothing(broker: Broker, sandbox: Sandbox) -> None:
     assert 401 == broker.ask({}).status_code
     assert (sandbox.token_requests, sandbox.api_calls) == (0, 0)
 
