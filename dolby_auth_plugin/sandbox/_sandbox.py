@@ -27,16 +27,22 @@ class Sandbox:
     Args:
         app_key: The app key it accepts. None: a random one in the usual format.
         app_secret: The app secret it accepts. None: a random one in the usual format.
+        port: The port of `url`, 0 to 65,535. 0: a free one. The storage always gets a free one.
+
+    Raises:
+        ValueError: If *port* is out of range.
     """
 
-    def __init__(self, *, app_key: str | None = None, app_secret: str | None = None) -> None:
+    def __init__(self, *, app_key: str | None = None, app_secret: str | None = None, port: int = 0) -> None:
+        if not 0 <= port <= 65_535:
+            raise ValueError(f"port must be 0 to 65,535, got {port}")
         if app_key is None:
             # 24 characters that end in "==", like the example in the documentation.
             app_key = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode()
         if app_secret is None:
             app_secret = secrets.token_urlsafe(32)
         self._state = State(app_key, app_secret)
-        self._servers = Servers([dolby_app(self._state), storage_app(self._state)])
+        self._servers = Servers([dolby_app(self._state), storage_app(self._state)], [port, 0])
         # Held by `start` and `stop`, so that they never overlap.
         self._lifecycle = threading.Lock()
 
@@ -51,7 +57,8 @@ class Sandbox:
         After a stop, the sandbox starts again with the same ports, tokens, objects and counters.
 
         Raises:
-            OSError: If another program uses one of its previous ports.
+            OSError: If it can't use its port, or one of its previous ports: another program uses it, or
+                the operating system forbids it.
         """
         with self._lifecycle:
             if not self._servers.running:
@@ -241,6 +248,15 @@ class Sandbox:
         """A copy of the stored objects by `dlb://` name, including the output of jobs."""
         objects = self._state.objects()
         return {f"dlb://{path[5:]}": data for path, data in objects.items() if path.startswith("/dlb/")}
+
+    def reset(self) -> None:
+        """
+        Make it like new for the next test: remove faults, jobs and stored objects, restore settings and counters.
+
+        Keeps addresses, credentials and valid tokens. An auth object that lives longer than one test may go on with its token:
+        it replaces only a few revoked tokens in a short time. A request that is being answered meanwhile may still count.
+        """
+        self._state.reset()
 
     def reset_counters(self) -> None:
         """Set the counters to zero and clear the log. Keeps tokens, faults and stored objects."""

@@ -33,11 +33,11 @@ class Servers:
     """
     One HTTP server per application, on loopback. All share one event loop in a daemon thread.
 
-    Before the first start the ports are 0. The first start picks free ports; later starts reuse them.
+    The first start picks a free port in place of each 0; later starts reuse it.
     """
 
-    def __init__(self, apps: Sequence[ASGIApp]) -> None:
-        self.ports = [0] * len(apps)
+    def __init__(self, apps: Sequence[ASGIApp], ports: Sequence[int]) -> None:
+        self.ports = list(ports)
         self._configs = [_config(app) for app in apps]
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -50,9 +50,7 @@ class Servers:
     def start(self) -> None:
         with contextlib.ExitStack() as undo:
             # The sockets listen before the thread runs. Until then, connections wait in the kernel.
-            sockets = [
-                undo.enter_context(socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)) for port in self.ports
-            ]
+            sockets = [undo.enter_context(_listener(port)) for port in self.ports]
             for listener in sockets:
                 # Connections inherit TCP_NODELAY. Without it, each response on a reused connection
                 # takes 40 ms. asyncio sets it only on sockets with an explicit protocol number.
@@ -99,6 +97,15 @@ class Servers:
             await asyncio.sleep(0)
             for request in requests:
                 request.cancel()
+
+
+def _listener(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
+    except OSError as error:
+        # The standard library appends the address.
+        reason = str(error.strerror).partition(" (while")[0]
+        raise OSError(error.errno, f"the sandbox can't use port {port} of 127.0.0.1: {reason}") from None
 
 
 class _Protocol(H11Protocol):

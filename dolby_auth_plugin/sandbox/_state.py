@@ -88,20 +88,25 @@ class State:
         # Signs tokens and storage URLs. HS256 requires 32 bytes (RFC 7518 §3.2).
         self.signing_key = secrets.token_bytes(32)
         self.storage_url = ""
-        self.latency = 0.0
-        self.api_latency = 0.0
-        self.refuse_tokens = False
-
         self._lock = threading.Lock()
-        self._counts: Counter[Count] = Counter()
-        self._log: list[TokenRequestRecord] = []
-        self._faults: deque[Iterator[Fault]] = deque()
         # Valid tokens by their text. The claims inside are not used: `exp` has whole seconds only,
         # and a revoked token still contains valid claims.
         self._grants: dict[str, Grant] = {}
-        self._latest: Grant | None = None
-        self._jobs: dict[str, Job] = {}
-        self._objects = {f"/recordings/{RECORDED_CONFERENCE}.mp4": b"a recorded conference"}
+        self.reset()
+
+    def reset(self) -> None:
+        """Make this the state of a new sandbox, except for credentials, clock, addresses and valid tokens."""
+        with self._lock:
+            self.latency = 0.0
+            self.api_latency = 0.0
+            self.refuse_tokens = False
+
+            self._counts: Counter[Count] = Counter()
+            self._log: list[TokenRequestRecord] = []
+            self._faults: deque[Iterator[Fault]] = deque()
+            self._latest: Grant | None = None
+            self._jobs: dict[str, Job] = {}
+            self._objects = {f"/recordings/{RECORDED_CONFERENCE}.mp4": b"a recorded conference"}
 
     # Counts
 

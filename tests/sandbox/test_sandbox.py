@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import base64
+import errno
 import http.client
 import importlib
 import json
@@ -182,6 +183,30 @@ class TestLife:
 
         assert 401 == call("GET", f"{sandbox.url}/media/jobs").status
 
+    def test_listens_on_the_port_that_is_given(self) -> None:
+        """Its address is known before it starts."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        sandbox = Sandbox(port=port)
+
+        assert f"http://127.0.0.1:{port}" == sandbox.url
+        with sandbox:
+            assert 401 == call("GET", f"{sandbox.url}/media/jobs").status
+
+    def test_a_port_in_use_is_an_error_of_one_line_that_names_it(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - the whole text is compared
+                Sandbox(port=port).start()
+
+        assert errno.EADDRINUSE == caught.value.errno
+        assert f"the sandbox can't use port {port} of 127.0.0.1: Address already in use" == caught.value.strerror
+
+    @pytest.mark.parametrize("port", [-1, 65_536])
+    def test_a_port_out_of_range_is_a_value_error(self, port: int) -> None:
+        with pytest.raises(ValueError, match=f"port must be 0 to 65,535, got {port}"):
+            Sandbox(port=port)
+
     def test_starting_and_stopping_twice_changes_nothing(self, sandbox: Sandbox) -> None:
         url = sandbox.url
 
@@ -343,6 +368,25 @@ class TestControl:
         assert 0 == sandbox.storage_calls == sandbox.storage_leaks
         assert () == sandbox.token_log
         assert 200 == get(sandbox, "/media/jobs", token).status
+
+    def test_reset_makes_it_like_new(self, sandbox: Sandbox) -> None:
+        """It keeps its address, its credentials and its tokens."""
+        url, options = sandbox.url, sandbox.options
+        token = token_of(sandbox)
+        call("PUT", post_json(sandbox, "/media/input", {"url": "dlb://in"}, token).json["url"], body=b"sound")
+        start_job(sandbox, token, input="dlb://in", output="dlb://out")
+        sandbox.fail_token_requests(times=2)
+        sandbox.latency = sandbox.api_latency = 0.001
+        sandbox.refuse_tokens = True
+
+        sandbox.reset()
+
+        assert (url, options) == (sandbox.url, sandbox.options)
+        assert 0 == sandbox.token_requests == sandbox.api_calls == sandbox.storage_calls == len(sandbox.token_log)
+        assert (0.0, 0.0, False, {}) == (sandbox.latency, sandbox.api_latency, sandbox.refuse_tokens, sandbox.uploads)
+        assert [] == get(sandbox, "/media/jobs", token).json["jobs"]
+        token_of(sandbox)
+        assert not sandbox.token_log[-1].early
 
     def test_neither_prints_nor_logs(self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
         """Refused requests, resets, invalid requests and lost clients are normal in tests."""
