@@ -96,13 +96,25 @@ class FileTokenCache:
             if held is not None:
                 held.release()
 
-    def clear(self) -> None:
-        """Remove all entries. Locks stay with their holders."""
+    def clear(self) -> int:
+        """
+        Remove all entries, for any credentials. Locks stay with their holders.
+
+        Returns:
+            How many entries were removed.
+        """
+        removed = 0
         with suppress(FileNotFoundError):
             check(self.path)
-            for path in self.path.iterdir():
-                if (match := _KEY.fullmatch(path.name)) and not match[2]:
-                    path.unlink(missing_ok=True)
+            for path in filter(lambda path: _KEY.fullmatch(path.name), self.path.iterdir()):
+                # Another process may remove it too.
+                with suppress(FileNotFoundError):
+                    # Locks are folders. A link is removed itself, and not the file that it names.
+                    if not stat.S_ISDIR(path.lstat().st_mode):
+                        retry(path.unlink)
+                        removed += 1
+            self._tidy()
+        return removed
 
     def _lock_folder(self, key: str) -> Path:
         return self.path / f"{key}.lock"

@@ -314,6 +314,62 @@ def test_clear_removes_entries_and_leaves_locks(cache: FileTokenCache) -> None:
         assert not is_free(cache)
 
 
+def test_clear_tells_how_many_entries_it_removed(cache: FileTokenCache) -> None:
+    assert cache.clear() == 0
+    assert not cache.path.exists()
+
+    for key in (KEY, KEY[::-1]):
+        cache.store(key, b"entry", 60)
+
+    assert [cache.clear(), cache.clear()] == [2, 0]
+
+
+def test_clear_removes_nothing_that_the_cache_has_not_made(cache: FileTokenCache) -> None:
+    cache.store(KEY, b"entry", 60)
+    (cache.path / "notes.txt").write_text("mine")
+    (cache.path / KEY[::-1]).mkdir()
+
+    assert cache.clear() == 1
+    assert {"notes.txt", KEY[::-1]} == {path.name for path in cache.path.iterdir()}
+
+
+def test_clear_removes_what_killed_processes_left(cache: FileTokenCache) -> None:
+    """It holds a token too."""
+    cache.store(KEY, b"entry", 60)
+    left = cache.path / f"{'a' * 16}.tmp"
+    left.write_bytes(b"entry")
+    grow_old(left, 700)
+
+    cache.clear()
+
+    assert files(cache) == []
+
+
+@needs_posix
+def test_clear_follows_no_symbolic_link(cache: FileTokenCache, tmp_path: Path) -> None:
+    """A link in the folder is removed. A link in place of the folder is refused."""
+    cache.store(KEY[::-1], b"entry", 60)
+    mine = tmp_path / KEY
+    mine.write_text("mine")
+    (cache.path / KEY).symlink_to(mine)
+
+    assert cache.clear() == 2
+
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="is a symbolic link"):
+        FileTokenCache(tmp_path / "link").clear()
+    assert mine.read_text() == "mine"
+
+
+def test_clear_goes_on_after_an_entry_that_another_process_removed_first(
+    cache: FileTokenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.store(KEY, b"entry", 60)
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter([cache.path / KEY[::-1], cache.path / KEY]))
+
+    assert cache.clear() == 1
+
+
 WRITER = """
 entries = [letter * 20_000 for letter in (b"a", b"b")]
 
