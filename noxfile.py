@@ -38,6 +38,7 @@ EXTRAS = {
     "cache": "import dolby_auth_plugin.caches._shared",
     "file": "from dolby_auth_plugin import FileTokenCache; FileTokenCache('cache').load(64 * '0')",
     "redis": "from dolby_auth_plugin import RedisTokenCache; RedisTokenCache('redis://localhost')",
+    "keyring": "from dolby_auth_plugin import AppCredentials; import keyring; AppCredentials.from_keyring",
     "cli": "import dolby_auth_plugin.cli",
     "sandbox": "from dolby_auth_plugin.sandbox import Sandbox; Sandbox().start().stop()",
 }

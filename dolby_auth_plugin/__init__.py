@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._core.credentials import AppCredentials
-from ._core.errors import DolbyAuthError, ScopeWarning, TokenError
+from ._core.errors import CredentialsError, CredentialsWarning, DolbyAuthError, ScopeWarning, TokenError
 from ._core.hosts import DOLBY_HOSTS
 from ._core.scope import Scope
 from ._core.token import AccessToken
@@ -22,6 +22,8 @@ __all__ = [
     "DOLBY_HOSTS",
     "AccessToken",
     "AppCredentials",
+    "CredentialsError",
+    "CredentialsWarning",
     "DolbyAuthError",
     "Scope",
     "ScopeWarning",

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # By default, hypothesis makes a folder of its own in the checkout.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parent.parent / ".try" / ".hypothesis"))
 
+# No test may read or change the keyring of the person who runs it.
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+
 # Make failed assertions in these modules as detailed as those in test modules.
 pytest.register_assert_rewrite("tests.contract", "tests.drivers", "tests.fakes", "tests.matrix")
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from itertools import takewhile
-from typing import Any
+from typing import Any, Self, TypeVar
+
+from .errors import CredentialsError, CredentialsWarning
 
 # The names in the environment, in the order of search. The first pair is that of Dolby.io's Node.js library, the second that of
 # Dolby.io's guides.
@@ -55,6 +58,52 @@ class AppCredentials:
         if complaint is not None:
             raise complaint
 
+    @classmethod
+    def from_env(cls) -> Self:
+        """
+        The app key and secret in the environment: `DOLBYIO_APP_KEY` and `DOLBYIO_APP_SECRET`, else `APP_KEY` and `APP_SECRET`.
+
+        Raises:
+            CredentialsError: If neither pair is set, or half of the first.
+        """
+        return _returned(_made(cls, _completed(None, None)))
+
+    @classmethod
+    def from_keyring(cls) -> Self:
+        """
+        The app key and secret that `dolby-auth login` has stored in the system's keyring. It needs the extra `keyring`.
+
+        The system may ask the user to unlock the keyring.
+
+        Raises:
+            CredentialsError: If nothing is stored there, or the keyring can't be used.
+        """
+        from . import system_keyring
+
+        return _returned(_made(cls, system_keyring.read() or system_keyring.nothing()))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], secret_path: str | os.PathLike[str] | None = None) -> Self:
+        """
+        The app key and secret in one file, or in two.
+
+        One file has JSON or dotenv, with the names of the environment, or `app_key` and `app_secret`. With *secret_path*, *path* holds
+        the app key alone and *secret_path* the app secret alone. The newlines at their ends are no part of them.
+
+        Raises:
+            CredentialsError: If a file can't be read, or something is missing in it.
+
+        Warns:
+            CredentialsWarning: If other users may write a file, or replace it.
+        """
+        # Imported here: most users have no such file.
+        from . import secret_files
+
+        paths = secret_files.paths(path, secret_path)
+        for sentence in secret_files.doubts(paths):
+            warnings.warn(sentence, CredentialsWarning, stacklevel=2)
+        return _returned(_made(cls, secret_files.read(paths, ENVIRONMENT), f"{' and '.join(map(str, paths))}: "))
+
     def __setattr__(self, name: str, value: Any) -> None:
         del value  # a traceback that shows local variables must not show it
         raise AttributeError("AppCredentials can't be changed: create new ones")
@@ -76,6 +125,9 @@ class AppCredentials:
     def __reduce__(self) -> tuple[type[AppCredentials], tuple[str, str]]:
         return AppCredentials, (self.app_key, self.app_secret)
 
+
+C = TypeVar("C", bound=AppCredentials)
+T = TypeVar("T")
 
 CredentialsSource = Callable[[], AppCredentials]
 
@@ -110,6 +162,22 @@ def shown_key(app_key: str) -> str:
         lambda char: char.isascii() and (char.isalnum() or char in _MARKS_OF_KEYS), app_key[:SHOWN_OF_KEY]
     )
     return f"{''.join(shown)}…"
+
+
+def _made(cls: type[C], pair: tuple[str, str] | Exception, where: str = "") -> C | CredentialsError:
+    """An instance of *cls*, or the complaint. *where* is put before one about a value."""
+    if isinstance(pair, Exception):
+        return CredentialsError(str(pair))
+    try:
+        return cls(*pair)
+    except ValueError as error:
+        return CredentialsError(f"{where}{error}")
+
+
+def _returned(outcome: T | CredentialsError) -> T:
+    if isinstance(outcome, CredentialsError):
+        raise outcome
+    return outcome
 
 
 def _credentials_complaint(credentials: object) -> Exception | None:

@@ -2,6 +2,7 @@
 The error tree.
 
     DolbyAuthError
+    ├── CredentialsError         a file, the keyring or the environment has no app key and secret; a ValueError too
     └── TokenError               no token could be obtained
         ├── requests.TokenError  ... and a requests.RequestException
         ├── httpx.TokenError     ... and an httpx.RequestError
@@ -17,6 +18,18 @@ from typing import Any, NamedTuple
 
 class DolbyAuthError(Exception):
     """The base class of all errors of this library. Bad arguments are `ValueError` and `TypeError`."""
+
+
+class CredentialsError(DolbyAuthError, ValueError):
+    """
+    A file, the system's keyring or the environment has no usable app key and secret.
+
+    Its text says what is missing and where, and shows no content. A `TokenError` repeats it.
+    """
+
+
+class CredentialsWarning(UserWarning):
+    """Other users of this machine may change the file with the app key or secret."""
 
 
 class ScopeWarning(UserWarning):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .credentials import AppCredentials, CredentialsSource
 from .endpoint import TokenEndpoint, TokenRequest, TokenResponse
 from .entry import Entry
-from .errors import Failure
+from .errors import CredentialsError, Failure, printable
 from .failures import code_error, expired_on_arrival, no_answer, out_of_time
 from .token import AccessToken, Clock, Instant
 
@@ -109,6 +109,8 @@ class Fetcher:
             if isinstance(credentials, AppCredentials):
                 # A subclass may have changed since it was made. Check what is sent.
                 return AppCredentials(credentials.app_key, credentials.app_secret)
+        except CredentialsError as error:
+            return Failure(f"No app key and secret: {printable(str(error), 500)}", reason="no credentials")
         except BaseException as error:  # noqa: BLE001 - this thread has no caller that could catch a SystemExit
             return code_error(error, "No app key and secret: credentials()", reason="no credentials")
         return Failure(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dolby_auth_plugin import AppCredentials
+from dolby_auth_plugin import AppCredentials, CredentialsError
 from dolby_auth_plugin._core.credentials import choose
 
 NAMES = ("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET", "APP_KEY", "APP_SECRET")
@@ -88,6 +88,38 @@ def test_one_argument_alone_is_a_value_error_if_the_environment_lacks_the_other(
     arguments: tuple[str | None, str | None],
 ) -> None:
     assert isinstance(choose(*arguments, None), ValueError)
+
+
+def test_from_env_reads_the_environment_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a constructor without arguments, which reads it once."""
+    for pair in (PAIR, DOLBYIO_PAIR):
+        given(monkeypatch, **pair)
+
+        assert AppCredentials(*pair.values()) == AppCredentials.from_env()
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"APP_KEY": "k2"}, HALF, PAIR | HALF, {"APP_KEY": "k", "APP_SECRET": "canary\n"}]
+)
+def test_from_env_raises_an_error_that_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    given(monkeypatch, **environment)
+
+    with pytest.raises(CredentialsError, match=r"DOLBYIO_APP_KEY|newline") as caught:
+        AppCredentials.from_env()
+
+    assert isinstance(caught.value, ValueError)
+    assert "canary" not in "".join(own_lines(caught.value))
+
+
+def test_from_env_of_a_subclass_makes_one_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(AppCredentials):
+        pass
+
+    given(monkeypatch, **PAIR)
+
+    assert type(Mine.from_env()) is Mine
 
 
 def test_an_empty_argument_is_not_replaced_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -330,6 +330,14 @@ def test_a_system_exit_in_a_callable_is_a_token_error() -> None:
     assert error_of(make_source(ScriptedSender(), credentials=vault)).reason == "no credentials"
 
 
+def test_the_reason_of_our_own_credentials_errors_is_repeated() -> None:
+    """Other exceptions may have a secret in their text. A path may have a newline, which must not forge a log line."""
+    error = error_of(make_source(ScriptedSender(), credentials=lambda: AppCredentials.from_file("/no\nfile")))
+
+    assert str(error) == "No app key and secret: [Errno 2] No such file or directory: '/no\\nfile'"
+    assert error.reason == "no credentials"
+
+
 def test_a_callable_that_returns_something_else_is_a_token_error() -> None:
     subject = make_source(ScriptedSender(), credentials=lambda: ("k", "canary"))
 

@@ -30,6 +30,7 @@ LAYERS = [
         "_core.forks",
         "_core.refusals",
         "_core.decoding",
+        "_core.secret_files",
         "_requests.niquests",
         "caches.protocol",
     ],
@@ -37,6 +38,7 @@ LAYERS = [
         "_core.token",
         "_core.scope",
         "_core.credentials",
+        "_core.system_keyring",
         "_core.hosts",
         "_core.failures",
         "caches.contract",
@@ -61,6 +63,8 @@ def test_public_names() -> None:
     assert sorted(dolby_auth_plugin.__all__) == [
         "AccessToken",
         "AppCredentials",
+        "CredentialsError",
+        "CredentialsWarning",
         "DOLBY_HOSTS",
         "DolbyAuthError",
         "Scope",
@@ -81,8 +85,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_public_names_have_docstrings() -> None:
-    for name in ("AccessToken", "AppCredentials", "DolbyAuth", "DolbyAuthError", "Scope", "ScopeWarning", "TokenError"):
-        assert getattr(dolby_auth_plugin, name).__doc__, name
+    for name in (*dolby_auth_plugin.__all__, "DolbyAuth"):
+        if isinstance(getattr(dolby_auth_plugin, name), type):
+            assert getattr(dolby_auth_plugin, name).__doc__, name
     for name in ("requests", "httpx", "httpx2"):
         adapter = importlib.import_module(f"dolby_auth_plugin.{name}")
         assert adapter.DolbyAuth.__doc__

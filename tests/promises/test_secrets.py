@@ -774,6 +774,9 @@ def test_the_error_for_a_request_of_another_library_shows_no_part_of_it(driver: 
 # `printable(x)` are always allowed.
 ALLOWED = {
     "credentials: what": "'app key' or 'app secret', the words",
+    "credentials: str(pair)": "of an error made of what is in this list, or of the operating system about a file",
+    "credentials: where": "paths of files",
+    "credentials: error": "made of what is in this list",
     "credentials: given": "the name of a type, or the first characters of an app key",
     "_WAITS_FOR_ITSELF": "four words",
     "_error.name": "the name of a module",
@@ -802,7 +805,11 @@ ALLOWED = {
     "number": "a number",
     "seconds": "a number",
     "scope: value": "a malformed scope",
-    "sentence": "of an unknown scope",
+    "sentence": "of an unknown scope, or of a file that others may write",
+    "secret_files: wanted": "names of variables",
+    "secret_files: _LARGEST": "a number",
+    "secret_files: number": "of a line",
+    "error.lineno": "of a line",
     "host": "host and port",
     "_shown(token_url)": "without userinfo and query",
     "_shown(allowed_hosts)": "without userinfo and query",
@@ -932,8 +939,8 @@ def test_no_option_of_the_command_takes_a_secret() -> None:
         if not getattr(parameter, "is_flag", False)
     }
 
-    # A number each, and one of two words.
-    assert {"cache", "processes", "seconds"} == taken
+    # A number each, one of two words, a path, and a URL, whose help warns of keys in it.
+    assert {"cache", "processes", "seconds", "app_secret_file", "token_url"} == taken
 
 
 @pytest.mark.parametrize("status", [200, 400, 401])
