@@ -231,3 +231,9 @@ def live_auth() -> tuple[str, Any]:
     raise ImportError(
         "no HTTP library is installed: pip install 'dolby-auth-plugin[requests]', or [httpx], or [httpx2]"
     )
+
+
+from .login import login, logout  # noqa: E402 - after the group
+
+main.add_command(login)
+main.add_command(logout)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dolby_auth_plugin import AccessToken, AppCredentials, TokenError
+from dolby_auth_plugin import AccessToken, AppCredentials, CredentialsError, TokenError
 from dolby_auth_plugin._core.endpoint import TokenResponse
 from dolby_auth_plugin._core.errors import Failure
 from dolby_auth_plugin._core.source import TokenSource
@@ -332,9 +332,13 @@ def test_a_system_exit_in_a_callable_is_a_token_error() -> None:
 
 def test_the_reason_of_our_own_credentials_errors_is_repeated() -> None:
     """Other exceptions may have a secret in their text. A path may have a newline, which must not forge a log line."""
-    error = error_of(make_source(ScriptedSender(), credentials=lambda: AppCredentials.from_file("/no\nfile")))
 
-    assert str(error) == "No app key and secret: [Errno 2] No such file or directory: '/no\\nfile'"
+    def vault() -> AppCredentials:
+        raise CredentialsError("a\nb has no app_secret")
+
+    error = error_of(make_source(ScriptedSender(), credentials=vault))
+
+    assert str(error) == "No app key and secret: a\N{REPLACEMENT CHARACTER}b has no app_secret"
     assert error.reason == "no credentials"
 
 
