@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import assert_type
+from pathlib import Path
+from typing import Any, assert_type
 
 import httpx
 import httpx2
@@ -19,6 +21,8 @@ from dolby_auth_plugin import (
     DOLBY_HOSTS,
     AccessToken,
     AppCredentials,
+    CredentialsError,
+    CredentialsWarning,
     FileTokenCache,
     RedisTokenCache,
     Scope,
@@ -49,6 +53,18 @@ async def for_httpx2() -> None:
     assert_type(auth.token(), AccessToken)
     httpx2.Client(auth=auth)
     httpx2.AsyncClient(auth=auth)
+
+
+def for_credentials() -> None:
+    warnings.simplefilter("ignore", CredentialsWarning)
+    try:
+        assert_type(AppCredentials.from_file(Path("key"), "secret"), AppCredentials)
+    except CredentialsError as error:
+        assert_type(error.args, tuple[Any, ...])
+    dolby_auth_plugin.requests.DolbyAuth(credentials=AppCredentials.from_file(".env"))
+    dolby_auth_plugin.httpx.DolbyAuth(credentials=AppCredentials.from_keyring)
+    dolby_auth_plugin.httpx2.DolbyAuth(credentials=AppCredentials.from_env)
+    assert_type(FileTokenCache().clear(), int)
 
 
 class OwnCache:
