@@ -82,6 +82,8 @@ TESTS = {
     "_core/origins.py": "core/test_hosts.py",
     "_core/scope.py": "core/test_scope.py",
     "_core/credentials.py": f"core/test_credentials.py {_SECRETS}",
+    "_core/secret_files.py": "core/test_secret_files.py",
+    "_core/system_keyring.py": "core/test_system_keyring.py",
     "_core/endpoint.py": f"core/test_endpoint.py {_FAULTS}",
     "_core/redaction.py": f"core/test_endpoint.py {_SECRETS}",
     "_core/failures.py": f"core/test_failures.py {_FAULTS} {_SECRETS}",
@@ -104,6 +106,8 @@ TESTS = {
     "caches/redis_client.py": "caches/test_redis.py",
     "caches/file.py": _FILE_CACHE,
     "caches/lease.py": _FILE_CACHE,
+    "cli/account.py": "cli/test_login.py",
+    "cli/login.py": "cli/test_login.py",
     "caches/private.py": _FILE_CACHE,
 }
 
@@ -404,6 +408,38 @@ MUTATIONS = [
             "an Enum is sent by its other text",
             _INJECTION,
         ),
+    ),
+    *_mutations(
+        "_core/secret_files.py",
+        ('.rstrip("\\r\\n")', ".strip()", "blanks are no part of a secret"),
+        ('"utf-8-sig"', '"utf-8"', "a byte order mark is part of a secret"),
+        ("|([^\\s'\"\\\\$`#]*))", "|([^\\s]*))", "a value that programs read differently is guessed"),
+        ("if key is None or secret is None:", "if False:", "half a pair of a file"),
+        ("(stat.S_IWGRP | stat.S_IWOTH)", "stat.S_IWOTH", "no warning if the group may write"),
+        (", path.absolute().parent)", ")", "no warning if others may replace a link"),
+        (" and not mode & stat.S_ISVTX", "", "a warning for each volume of Kubernetes"),
+        ("return error.with_traceback(None)", "raise", "a missing file shows the other one"),
+        ("see line {error.lineno}", "{error.doc}", "bad JSON is shown"),
+    ),
+    *_mutations(
+        "_core/system_keyring.py",
+        (
+            " and read() != (credentials.app_key, credentials.app_secret)",
+            " and False",
+            "a keyring that keeps nothing is trusted",
+        ),
+        ("{type(error).__name__}", "{error}", "the text of a keyring's error is shown"),
+    ),
+    *_mutations(
+        "cli/account.py",
+        ("if any(map(os.environ.get, own)):", "if all(map(os.environ.get, own)):", "the keyring hides half a pair"),
+        ("    if name == own_key:", "    if False:", "the keyring's key meets half a pair"),
+    ),
+    *_mutations(
+        "cli/login.py",
+        (", hide_input=True", "", "a terminal shows the secret"),
+        ("token_url=token_url).token()", "token_url=token_url)", "a wrong pair is stored"),
+        ("    _delete_tokens()\n", "", "cached tokens outlive a logout"),
     ),
     *_mutations(
         "_core/endpoint.py",
@@ -962,7 +998,9 @@ MUTATIONS = [
             "if True:",
             "a new entry is removed instead of the old one",
         ),
-        ("and not match[2]", "", "clear touches locks"),
+        ("if not stat.S_ISDIR(path.lstat().st_mode):", "if True:", "clear touches locks"),
+        ("            self._tidy()\n        return", "        return", "clear leaves what killed processes left"),
+        ("retry(path.unlink)", "path.resolve().unlink()", "clear follows links"),
         (
             "            check(self.path)\n            with open",
             "            with open",
