@@ -416,7 +416,7 @@ MUTATIONS = [
         ("|([^\\s'\"\\\\$`#]*))", "|([^\\s]*))", "a value that programs read differently is guessed"),
         ("if key is None or secret is None:", "if False:", "half a pair of a file"),
         ("(stat.S_IWGRP | stat.S_IWOTH)", "stat.S_IWOTH", "no warning if the group may write"),
-        (", path.absolute().parent)", ")", "no warning if others may replace a link"),
+        (", *(path.absolute().parent for path in files)", "", "no warning if others may replace a link"),
         (" and not mode & stat.S_ISVTX", "", "a warning for each volume of Kubernetes"),
         ("return error.with_traceback(None)", "raise", "a missing file shows the other one"),
         ("see line {error.lineno}", "{error.doc}", "bad JSON is shown"),

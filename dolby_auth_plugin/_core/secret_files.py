@@ -29,7 +29,8 @@ _VALUE = re.compile(r"""(?:'([^'\\]*)'|"([^"\\$`]*)"|([^\s'"\\$`#]*))(?:\s+#.*)?
 
 
 def paths(path: str | os.PathLike[str], secret_path: str | os.PathLike[str] | None = None) -> list[Path]:
-    return [Path(given).expanduser() for given in (path, secret_path) if given is not None]
+    # The method of Path raises an error if there is no home folder. Here, the path is then not found.
+    return [Path(os.path.expanduser(given)) for given in (path, secret_path) if given is not None]  # noqa: PTH111
 
 
 def read(files: list[Path], pairs: tuple[tuple[str, str], ...]) -> tuple[str, str] | Exception:
@@ -50,10 +51,9 @@ def read_value(path: Path) -> str | Exception:
 
 def doubts(files: list[Path]) -> Iterator[str]:
     """What lets other users change the contents of the *files*, in sentences. On Windows, modes do not tell."""
-    # Kubernetes mounts links. A link can be replaced too, by those who may write its folder.
-    places = dict.fromkeys(
-        place for path in files for place in (path.resolve(), path.resolve().parent, path.absolute().parent)
-    )
+    # Kubernetes mounts links. A link can be replaced too, by those who may write its folder. `Path.resolve` raises an error for a loop.
+    real = [Path(os.path.realpath(path)) for path in files]
+    places = dict.fromkeys([*real, *(path.parent for path in real), *(path.absolute().parent for path in files)])
     for place in places if hasattr(os, "geteuid") else ():
         with suppress(OSError):
             mode = place.stat().st_mode

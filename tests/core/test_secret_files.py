@@ -198,6 +198,17 @@ def test_a_missing_file_is_an_error_that_names_it(missing: str, folder: Path) ->
     assert f"No such file or directory: '{folder / missing}'" in message
 
 
+@needs_modes
+def test_a_link_to_itself_is_an_error_that_names_it(folder: Path) -> None:
+    (folder / "loop").symlink_to("loop")
+
+    assert str(folder / "loop") in error_of(folder / "loop")
+
+
+def test_a_home_folder_that_does_not_exist_is_an_error() -> None:
+    assert "'~no.such.user/file'" in error_of(Path("~no.such.user/file"))
+
+
 def test_a_folder_is_an_error_that_names_it(folder: Path) -> None:
     assert str(folder) in error_of(folder)
 
