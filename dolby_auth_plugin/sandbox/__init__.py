@@ -22,7 +22,8 @@ except ImportError as _error:
         f"dolby_auth_plugin.sandbox needs {_error.name}: pip install 'dolby-auth-plugin[sandbox]'"
     ) from _error
 
+from dolby_auth_plugin.sandbox._observer import RequestRecord
 from dolby_auth_plugin.sandbox._sandbox import Sandbox
 from dolby_auth_plugin.sandbox._state import TokenRequestRecord
 
-__all__ = ["Sandbox", "TokenRequestRecord"]
+__all__ = ["RequestRecord", "Sandbox", "TokenRequestRecord"]

@@ -6,12 +6,14 @@ import base64
 import math
 import secrets
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from dolby_auth_plugin.sandbox import _fault
 from dolby_auth_plugin.sandbox._answers import TOKEN_PATH
 from dolby_auth_plugin.sandbox._apis import dolby_app
+from dolby_auth_plugin.sandbox._observer import RequestRecord, observed
 from dolby_auth_plugin.sandbox._server import Servers
 from dolby_auth_plugin.sandbox._state import State, TokenRequestRecord
 from dolby_auth_plugin.sandbox._storage import storage_app
@@ -28,12 +30,21 @@ class Sandbox:
         app_key: The app key it accepts. None: a random one in the usual format.
         app_secret: The app secret it accepts. None: a random one in the usual format.
         port: The port of `url`, 0 to 65,535. 0: a free one. The storage always gets a free one.
+        on_request: A function that is called at the end of each request, in the thread of the sandbox. It must
+            return soon: no request is answered meanwhile.
 
     Raises:
         ValueError: If *port* is out of range.
     """
 
-    def __init__(self, *, app_key: str | None = None, app_secret: str | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        app_key: str | None = None,
+        app_secret: str | None = None,
+        port: int = 0,
+        on_request: Callable[[RequestRecord], object] | None = None,
+    ) -> None:
         if not 0 <= port <= 65_535:
             raise ValueError(f"port must be 0 to 65,535, got {port}")
         if app_key is None:
@@ -42,7 +53,8 @@ class Sandbox:
         if app_secret is None:
             app_secret = secrets.token_urlsafe(32)
         self._state = State(app_key, app_secret)
-        self._servers = Servers([dolby_app(self._state), storage_app(self._state)], [port, 0])
+        apps = (dolby_app(self._state), storage_app(self._state))
+        self._servers = Servers([observed(app, on_request) for app in apps], [port, 0])
         # Held by `start` and `stop`, so that they never overlap.
         self._lifecycle = threading.Lock()
 

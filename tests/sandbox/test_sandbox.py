@@ -19,11 +19,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -31,7 +32,7 @@ import jwt
 import pytest
 
 from dolby_auth_plugin import sandbox as package
-from dolby_auth_plugin.sandbox import Sandbox, TokenRequestRecord
+from dolby_auth_plugin.sandbox import RequestRecord, Sandbox, TokenRequestRecord
 
 from ..fakes import FakeClock, eventually
 from ..internals import set_sandbox_clock
@@ -994,3 +995,54 @@ class TestCommunications:
         token = post_json(sandbox, "/v2/client-access-token", {}).json["access_token"]
 
         assert 401 == get(sandbox, "/media/jobs", token).status
+
+
+# The observer
+
+
+@pytest.fixture
+def observed() -> Iterator[tuple[Sandbox, SimpleQueue[RequestRecord]]]:
+    """A sandbox, and the queue with its reports."""
+    records: SimpleQueue[RequestRecord] = SimpleQueue()
+    with Sandbox(on_request=records.put) as sandbox:
+        yield sandbox, records
+
+
+def test_each_request_is_reported_without_its_query(
+    observed: tuple[Sandbox, SimpleQueue[RequestRecord]],
+) -> None:
+    sandbox, records = observed
+    before = datetime.now(UTC)
+
+    call("GET", f"{sandbox.url}/media/jobs?page=%7e2", token="wrong")
+    call("PUT", f"{sandbox.storage_url}/dlb/in/1.wav?X-Amz-Signature=wrong", body=b"sound")
+
+    first, second = records.get(timeout=PATIENCE), records.get(timeout=PATIENCE)
+    assert ("GET", "/media/jobs", 401) == (first.method, first.path, first.status)
+    assert ("PUT", "/dlb/in/1.wav", 403) == (second.method, second.path, second.status)
+    assert before <= first.at <= second.at <= datetime.now(UTC)
+
+
+def test_a_dropped_request_is_reported_without_a_status(
+    observed: tuple[Sandbox, SimpleQueue[RequestRecord]],
+) -> None:
+    sandbox, records = observed
+    sandbox.fail_token_requests(drop=True)
+
+    with pytest.raises(OSError):  # noqa: PT011 - a reset, or the end of the connection
+        call("POST", sandbox.token_url)
+
+    assert records.get(timeout=PATIENCE).status is None
+
+
+def test_the_password_in_a_whole_url_is_not_reported(
+    observed: tuple[Sandbox, SimpleQueue[RequestRecord]],
+) -> None:
+    sandbox, records = observed
+    connection = http.client.HTTPConnection(urlsplit(sandbox.url).netloc, timeout=PATIENCE)
+
+    connection.request("GET", "http://user:canary@127.0.0.1/media/jobs")
+    connection.getresponse()
+    connection.close()
+
+    assert "canary" not in repr(records.get(timeout=PATIENCE))
