@@ -76,8 +76,8 @@ class BaseAuth:
                 " token requests are sent from a thread"
             )
         library = f"{self._library.__name__}/{self._library.__version__}"
-        endpoint = TokenEndpoint(_token_url_or_default(token_url), scope, expires_in, library)
-        self._origins = KnownOrigins(policy_for(_hosts_or_default(allowed_hosts), endpoint.url))
+        endpoint = TokenEndpoint(token_url_or_default(token_url), scope, expires_in, library)
+        self._origins = KnownOrigins(policy_for(hosts_or_default(allowed_hosts), endpoint.url))
         shared = None if cache is None else _shared(cache, endpoint, self._chosen)
         self._source = TokenSource(Fetcher(endpoint, self._chosen, self._sender(lent), timeout, shared), self._error)
         del self._chosen
@@ -123,11 +123,11 @@ class BaseAuth:
         return self.__copy__()
 
 
-def _token_url_or_default(token_url: str | None) -> str:
+def token_url_or_default(token_url: str | None) -> str:
     return token_url if token_url is not None else os.environ.get("DOLBYIO_TOKEN_URL") or DEFAULT_TOKEN_URL
 
 
-def _hosts_or_default(allowed_hosts: Iterable[str] | None) -> Iterable[str]:
+def hosts_or_default(allowed_hosts: Iterable[str] | None) -> Iterable[str]:
     if allowed_hosts is not None:
         return allowed_hosts
     listed = os.environ.get("DOLBYIO_ALLOWED_HOSTS")

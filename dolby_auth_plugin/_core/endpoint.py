@@ -69,14 +69,16 @@ class TokenResponse:
         status_code: The HTTP status.
         retry_after: The `Retry-After` header as it was sent, or None.
         body: Decoded. A body longer than `MAX_BODY` may be cut off after that.
+        date: The `Date` header as it was sent, or None.
     """
 
-    __slots__ = ("body", "retry_after", "status_code")
+    __slots__ = ("body", "date", "retry_after", "status_code")
 
-    def __init__(self, status_code: int, retry_after: str | None, body: bytes) -> None:
+    def __init__(self, status_code: int, retry_after: str | None, body: bytes, date: str | None = None) -> None:
         self.status_code = status_code
         self.retry_after = retry_after
         self.body = body
+        self.date = date
 
 
 class TokenEndpoint:
@@ -239,13 +241,17 @@ def read_retry_after(value: str | None, now: Instant) -> float | None:
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,10}", value):
         return float(value)
+    date = read_date(value)
+    return None if date is None else max(0.0, (date - datetime.fromtimestamp(now.wall, UTC)).total_seconds())
+
+
+def read_date(value: str) -> datetime | None:
+    """The time that a header names (RFC 9110 §5.6.7), None for anything else."""
     try:
         date = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.fromtimestamp(now.wall, UTC)).total_seconds())
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date
 
 
 def _seconds(expires_in: int | timedelta) -> int:

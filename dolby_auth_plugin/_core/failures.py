@@ -19,6 +19,9 @@ _CHECK_CERTIFICATE = " Check the endpoint's certificate and this machine's CA bu
 _CHECK_NETWORK = " Check the network, and the proxy settings."
 _NOT_SENT = "no token request was sent. Check whether credentials= waits without a limit, or for a token of the same auth object."
 
+# The reasons of a TLS connection that failed begin like this: in the words here, and in those of OpenSSL.
+_CERTIFICATE_REFUSED, _OPENSSL = "certificate not accepted", "[SSL"
+
 # The reason of `cannot_wait`.
 _WAITS_FOR_ITSELF = "would wait for itself"
 
@@ -54,6 +57,11 @@ def no_answer(error: BaseException, *, retryable: bool, settings: str = "") -> F
         reason=words,
         retryable=retryable and not refused_certificate,
     )
+
+
+def is_tls_failure(failure: Failure) -> bool:
+    """Whether no answer came because TLS failed. The server was reached then."""
+    return failure.reason.startswith((_CERTIFICATE_REFUSED, _OPENSSL))
 
 
 def is_network_error(error: BaseException, *packages: str) -> bool:
@@ -148,7 +156,7 @@ def _system_words(error: BaseException) -> tuple[bool, str | None]:
     words: str | None = None
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return True, f"certificate not accepted: {_attribute(cause, 'verify_message')}"
+            return True, f"{_CERTIFICATE_REFUSED}: {_attribute(cause, 'verify_message')}"
         if isinstance(cause, TimeoutError):
             words = "timed out"
         elif isinstance(cause, OSError):

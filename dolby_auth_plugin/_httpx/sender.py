@@ -110,7 +110,13 @@ def _exchange(client: Any, request: TokenRequest, seconds: float, extensions: di
         timeout=seconds,
         extensions=extensions,
     ) as response:
-        return TokenResponse(response.status_code, response.headers.get("Retry-After"), _body(response, until))
+        # Nothing here has a name: a traceback that shows local variables would show the headers.
+        return TokenResponse(
+            response.status_code,
+            response.headers.get("Retry-After"),
+            _body(response, until),
+            response.headers.get("Date"),
+        )
 
 
 def _body(response: Any, until: float) -> bytes:

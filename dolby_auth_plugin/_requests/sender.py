@@ -98,7 +98,13 @@ def _exchange(session: requests.Session, request: TokenRequest, seconds: float) 
         timeout=seconds,
     )
     with response:
-        return TokenResponse(response.status_code, response.headers.get("Retry-After"), _body(response, until))
+        # Nothing here has a name: a traceback that shows local variables would show the headers.
+        return TokenResponse(
+            response.status_code,
+            response.headers.get("Retry-After"),
+            _body(response, until),
+            response.headers.get("Date"),
+        )
 
 
 def _body(response: requests.Response, until: float) -> bytes:

@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from dolby_auth_plugin._core.errors import Failure
-from dolby_auth_plugin._core.failures import code_error, is_network_error, no_answer
+from dolby_auth_plugin._core.failures import code_error, is_network_error, is_tls_failure, no_answer
 
 
 def chained(outer: Exception, *inner: BaseException) -> Exception:
@@ -50,6 +50,18 @@ def test_a_certificate_that_cannot_be_verified_is_final() -> None:
     assert not failure.retryable
     assert "self-signed certificate" in failure.message
     assert "CA bundle" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), True),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), True),
+        (OSError(111, "Connection refused"), False),
+    ],
+)
+def test_a_failure_of_tls_is_told_from_one_of_the_network(error: Exception, expected: bool) -> None:
+    assert is_tls_failure(no_answer(chained(Exception(), error), retryable=True)) is expected
 
 
 def test_exceptions_that_cause_each_other_do_not_make_an_endless_loop() -> None:
