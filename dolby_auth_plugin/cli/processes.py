@@ -5,7 +5,6 @@ The demonstration of a shared token: processes that call the same API, with one 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import requests
 from ..caches.protocol import TokenCache
 from ..requests import DolbyAuth
 from ..sandbox import Sandbox
+from .auth import redis_url
 from .demonstration import TOKEN_LIFE
 
 # Seconds between two calls of a process.
@@ -75,8 +75,7 @@ def cache_of(name: str, folder: str) -> TokenCache:
         return FileTokenCache(folder)
     from ..caches.redis import RedisTokenCache
 
-    url = os.environ.get("REDIS_URL") or "redis://127.0.0.1"
-    return RedisTokenCache(url, prefix=f"dolby-auth-demo:{token_hex(4)}:")
+    return RedisTokenCache(redis_url(), prefix=f"dolby-auth-demo:{token_hex(4)}:")
 
 
 def run(count: int, name: str, seconds: float, started: Callable[[], None] = lambda: None) -> Outcome:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import time
+import types
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
@@ -17,9 +23,9 @@ from rich.console import Console
 import dolby_auth_plugin
 from dolby_auth_plugin import __main__ as start
 from dolby_auth_plugin import cli
-from dolby_auth_plugin.cli import demonstration
+from dolby_auth_plugin.cli import auth, demonstration, output
+from dolby_auth_plugin.cli import report as report_module
 from dolby_auth_plugin.cli.demonstration import Answer, Call, Trial
-from dolby_auth_plugin.requests import DolbyAuth
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..internals import count_leak, granted
@@ -32,9 +38,15 @@ DEAD_PROXY = "http://127.0.0.1:9"
 
 
 def run(*arguments: str, **environment: str) -> Result:
-    """Run the command without a terminal. Ignores terminal and proxy settings of the environment."""
-    plain = dict.fromkeys(("FORCE_COLOR", "TTY_COMPATIBLE", "http_proxy", "HTTP_PROXY", "no_proxy"))
-    return CliRunner(env={**plain, **environment}).invoke(cli.main, arguments)
+    """Run the command without a terminal, and without the terminal and proxy settings of the environment."""
+    plain = dict.fromkeys(("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "http_proxy", "HTTP_PROXY", "no_proxy"))
+    return CliRunner(env={**plain, **environment}).invoke(cli.main, arguments, prog_name="dolby-auth")
+
+
+def script() -> list[str]:
+    """The installed command. `pip install --target` puts it elsewhere: then the module, which is the same."""
+    installed = shutil.which("dolby-auth", path=sysconfig.get_path("scripts"))
+    return [installed] if installed else [sys.executable, "-m", "dolby_auth_plugin"]
 
 
 # The demonstration
@@ -92,10 +104,12 @@ def test_the_last_row_is_the_sum(shown: Result) -> None:
 
 
 def test_without_a_terminal_there_are_plain_lines(shown: Result) -> None:
+    """The progress is not part of the result."""
     assert "\x1b" not in shown.output
     for name in NAMES:
-        assert re.search(rf"^{name}: \d+ calls, \d+ token requests$", shown.output, re.MULTILINE)
-    assert shown.output.endswith("All calls succeeded, and no token was sent to storage.\n")
+        assert re.search(rf"^{name}: \d+ calls, \d+ token requests$", shown.stderr, re.MULTILINE)
+    assert shown.stdout.lstrip().startswith("One auth object per client.")
+    assert shown.stdout.endswith("All calls succeeded, and no token was sent to storage.\n")
 
 
 @pytest.fixture
@@ -109,7 +123,7 @@ def test_with_a_terminal_there_is_a_progress_display() -> None:
     console = Console(force_terminal=True, width=80, record=True, file=io.StringIO())
     trials = [Trial("requests", demonstration.with_requests, 0.3)]
 
-    cli.run(console, trials, 0.3)
+    report_module.run(console, trials, 0.3)
 
     assert re.search(r"requests .* calls, \d tokens", console.export_text())
     assert trials[0].failures == []
@@ -123,7 +137,7 @@ def test_the_progress_display_is_idle_while_it_waits_for_the_last_client() -> No
     trials = [Trial("first", lambda _: None, 0.4), Trial("last", work, 0.4)]
     before = time.thread_time()
 
-    cli.run(console, trials, 0.4)
+    report_module.run(console, trials, 0.4)
 
     assert time.thread_time() - before < 0.2
 
@@ -138,7 +152,7 @@ def broken(name: str = "broken", failures: int = 0, leaks: int = 0) -> Trial:
 
 def report(*trials: Trial) -> tuple[int, str]:
     console = Console(width=100, record=True, file=io.StringIO())
-    status = cli.report(console, list(trials))
+    status = report_module.report(console, list(trials))
     return status, console.export_text()
 
 
@@ -246,61 +260,59 @@ main()
 
 
 @pytest.fixture
-def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """`demo --live` uses a sandbox in place of the service."""
-    with Sandbox() as sandbox:
-        monkeypatch.setenv("DOLBYIO_APP_KEY", sandbox.app_key)
-        monkeypatch.setenv("DOLBYIO_APP_SECRET", sandbox.app_secret)
-        monkeypatch.setattr("dolby_auth_plugin.requests.DolbyAuth", lambda: DolbyAuth(token_url=sandbox.token_url))
-        yield sandbox
+def live(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """The sandbox is in the environment, in place of the service."""
+    monkeypatch.setenv("DOLBYIO_APP_KEY", sandbox.app_key)
+    monkeypatch.setenv("DOLBYIO_APP_SECRET", sandbox.app_secret)
+    monkeypatch.setenv("DOLBYIO_TOKEN_URL", sandbox.token_url)
+    return sandbox
 
 
 def test_live_obtains_a_token_and_reports_it(live: Sandbox) -> None:
-    result = run("demo", "--live", no_proxy="127.0.0.1")
+    result = run("demo", "--live")
 
-    assert result.exit_code == 0
-    assert "Obtained an API token with requests." in result.output
-    assert re.search(r"It expires in 1[78]\d\d s, at .* UTC\. Scopes: unrestricted", result.output)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "Obtained an API token with requests." in result.stdout
+    assert re.search(r"It expires in 1[78]\d\d s, at .* UTC\. Scopes: unrestricted", result.stdout)
     [token] = granted(live)
     assert token not in result.output
 
 
-def test_live_explains_what_failed(live: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOLBYIO_APP_SECRET", "canary")
+def test_live_takes_a_token_url(live: Sandbox) -> None:
+    result = run("demo", "--live", "--token-url", live.token_url, DOLBYIO_TOKEN_URL="https://127.0.0.1:9")
 
-    result = run("demo", "--live", no_proxy="127.0.0.1")
-
-    assert result.exit_code == 1
-    assert "refused the app key" in result.output
-    assert "canary" not in result.output
+    assert (result.exit_code, live.token_requests) == (0, 1)
 
 
-def test_live_without_credentials_names_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET", "APP_KEY", "APP_SECRET"):
-        monkeypatch.delenv(name, raising=False)
+def test_a_token_url_without_live_is_an_error() -> None:
+    result = run("demo", "--token-url", "https://127.0.0.1:9")
 
-    result = run("demo", "--live")
-
-    assert result.exit_code == 1
-    assert "DOLBYIO_APP_KEY and DOLBYIO_APP_SECRET or APP_KEY and APP_SECRET\n" in result.output
+    assert result.exit_code == 2
+    assert "--token-url need --live" in result.stderr
 
 
-def test_live_uses_the_first_library_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("APP_KEY", "key")
-    monkeypatch.setenv("APP_SECRET", "secret")
+def test_live_explains_what_failed(live: Sandbox) -> None:
+    result = run("demo", "--live", DOLBYIO_APP_SECRET="canary")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "refused the app key" in result.stderr
+    assert "canary" not in result.stderr
+
+
+def test_the_first_library_that_is_installed_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dolby_auth_plugin.requests", None)
 
-    assert cli.live_auth()[0] == "httpx"
+    assert auth.adapter().__name__ == "dolby_auth_plugin.httpx"
 
 
-def test_live_without_any_library_names_the_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_library_the_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("requests", "httpx", "httpx2"):
         monkeypatch.setitem(sys.modules, f"dolby_auth_plugin.{name}", None)
 
-    result = run("demo", "--live")
+    result = run("demo", "--live", APP_KEY="key", APP_SECRET="secret")
 
     assert result.exit_code == 1
-    assert "pip install 'dolby-auth-plugin[requests]'" in result.output
+    assert "pip install 'dolby-auth-plugin[requests]'" in result.stderr
 
 
 # The command
@@ -341,15 +353,150 @@ def test_the_entry_point_starts_the_command(
     assert capsys.readouterr().out.startswith("dolby-auth, version")
 
 
-@pytest.mark.parametrize(("module", "library"), [("click", "click"), ("rich.console", "rich")])
-def test_without_its_extra_the_command_prints_one_sentence(
-    module: str, library: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_its_extra_the_command_prints_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "dolby_auth_plugin.cli")
     monkeypatch.delattr(dolby_auth_plugin, "cli")
-    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, "click", None)
 
     with pytest.raises(SystemExit) as ended:
         start.main()
 
-    assert ended.value.code == f"the command dolby-auth needs {library}: pip install 'dolby-auth-plugin[cli]'"
+    assert ended.value.code == "the command dolby-auth needs click: pip install 'dolby-auth-plugin[cli]'"
+
+
+def test_without_rich_a_command_that_needs_it_prints_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+
+    result = run("scopes")
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert result.stderr == "Error: the command dolby-auth needs rich: pip install 'dolby-auth-plugin[cli]'\n"
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    """The names of *group* and of all commands in it."""
+    yield names
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+        else:
+            yield (*names, name)
+
+
+@pytest.mark.parametrize("names", list(commands(cli.main)), ids=" ".join)
+def test_each_help_has_an_example_with_its_own_command(names: tuple[str, ...]) -> None:
+    shown = run(*names, "--help").output
+
+    assert re.search(rf"^  Example:\n    {' '.join(('dolby-auth', *names))}\b", shown, re.MULTILINE), shown
+
+
+def test_help_needs_no_rich_no_http_library_and_no_openssl() -> None:
+    """It would take twice as long."""
+    program = (
+        "import sys\n"
+        "from dolby_auth_plugin import cli\n"
+        "cli.main(['--help'], standalone_mode=False)\n"
+        "print(*{'rich', 'requests', 'httpx', 'httpx2', 'starlette', 'ssl'} & set(sys.modules), sep=' ', file=sys.stderr)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stderr == "\n"
+
+
+def test_a_program_that_starts_the_command_may_have_replaced_stdout() -> None:
+    """Then its encoding is not changed."""
+    with contextlib.redirect_stdout(io.StringIO()) as replaced:
+        cli.main(["scopes"], standalone_mode=False)
+
+    assert "comms:conf:create" in replaced.getvalue()
+
+
+# Errors
+
+
+def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `dolby-auth token` raise *error* at a place where nobody expects it."""
+
+    def find(app_secret_file: str | None) -> Any:
+        raise error
+
+    monkeypatch.setattr(auth, "find", find)
+
+
+def test_an_unexpected_error_is_one_line_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text may hold anything, even a secret."""
+    fail_with(KeyError("canary"), monkeypatch)
+
+    result = run("token")
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert re.fullmatch(
+        r"Error: KeyError \(test_cli.py, line \d+\)\. This is an error in dolby-auth\. .*\n", result.stderr
+    )
+    assert "canary" not in result.stderr
+
+
+def test_in_development_mode_an_unexpected_error_has_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(KeyError("canary"), monkeypatch)
+    monkeypatch.setattr(output, "sys", types.SimpleNamespace(flags=types.SimpleNamespace(dev_mode=True)))
+
+    assert isinstance(run("token").exception, KeyError)
+
+
+def test_the_end_of_a_pipe_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(BrokenPipeError(errno.EPIPE, "closed"), monkeypatch)
+
+    result = run("token")
+
+    assert (1, "") == (result.exit_code, result.stderr)
+
+
+def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(KeyboardInterrupt(), monkeypatch)
+
+    result = run("token")
+
+    assert (1, "Aborted!") == (result.exit_code, result.stderr.strip())
+
+
+# Completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_gets_a_script_for_completion(shell: str) -> None:
+    shown = run(_DOLBY_AUTH_COMPLETE=f"{shell}_source")
+
+    assert shown.exit_code == 0
+    assert f"_DOLBY_AUTH_COMPLETE={shell}_complete" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "setting", "answer"),
+    [
+        ("bash", {"COMP_WORDS": "dolby-auth to", "COMP_CWORD": "1"}, "plain,token"),
+        ("zsh", {"COMP_WORDS": "dolby-auth to", "COMP_CWORD": "1"}, "plain\ntoken\nPrint an API token."),
+        ("fish", {"COMP_WORDS": "dolby-auth to", "COMP_CWORD": "to"}, "token"),
+    ],
+)
+def test_a_command_is_completed(shell: str, setting: dict[str, str], answer: str) -> None:
+    shown = run(_DOLBY_AUTH_COMPLETE=f"{shell}_complete", **setting)
+
+    assert answer in shown.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_an_option_with_the_script() -> None:
+    """As bash does it: it sources the script, sets the words, and calls the function that the script has registered."""
+    [command] = script()[:1]
+    session = """
+eval "$(_DOLBY_AUTH_COMPLETE=bash_source "$1")"
+complete -p dolby-auth >/dev/null
+COMP_WORDS=("$1" token --hea) COMP_CWORD=2
+_dolby_auth_completion "$1"
+echo "${COMPREPLY[@]}"
+"""
+
+    done = subprocess.run(["bash", "-c", session, "bash", command], capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == ("--header\n", "")

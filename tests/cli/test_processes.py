@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from dolby_auth_plugin import FileTokenCache, RedisTokenCache
-from dolby_auth_plugin.cli import report_sharing
 from dolby_auth_plugin.cli.processes import Outcome, Work, cache_of, work
+from dolby_auth_plugin.cli.report import report_sharing
 from dolby_auth_plugin.sandbox import Sandbox
 
 from .test_cli import run
