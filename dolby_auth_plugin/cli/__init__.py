@@ -14,7 +14,7 @@ try:
 except ImportError:
     raise ImportError("the command dolby-auth needs click: pip install 'dolby-auth-plugin[cli]'") from None
 
-from . import cache, demo, scopes, token
+from . import cache, check, demo, scopes, token
 from .output import Commands
 
 
@@ -22,15 +22,16 @@ from .output import Commands
 @click.version_option(__version__, prog_name="dolby-auth")
 def main() -> None:
     """
-    Get API tokens of Dolby.io.
+    Get API tokens of Dolby.io, and check what they need.
 
     The app key and secret come from the environment: DOLBYIO_APP_KEY and DOLBYIO_APP_SECRET.
 
     \b
     Example:
+      dolby-auth check
       dolby-auth token --header | curl -H @- https://api.dolby.com/media/jobs
     """
 
 
-for _module in (token, scopes, cache, demo):
+for _module in (token, check, scopes, cache, demo):
     main.add_command(_module.command)

@@ -16,7 +16,7 @@ from click.testing import Result
 
 from dolby_auth_plugin import FileTokenCache, RedisTokenCache, Scope
 from dolby_auth_plugin._core.credentials import AppCredentials
-from dolby_auth_plugin.cli import auth
+from dolby_auth_plugin.cli import auth, checks
 from dolby_auth_plugin.cli.account import Account
 from dolby_auth_plugin.sandbox import Sandbox
 
@@ -115,7 +115,7 @@ def test_a_token_url_comes_before_the_environment(sandbox: Sandbox) -> None:
     assert sandbox.token_requests == 1
 
 
-@pytest.mark.parametrize("command", [["token"], ["demo", "--live"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["token"], ["demo", "--live"], ["check"]], ids=" ".join)
 def test_the_file_with_the_secret_is_looked_into(
     command: list[str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +126,7 @@ def test_the_file_with_the_secret_is_looked_into(
         return Account(AppCredentials(sandbox.app_key, sandbox.app_secret), "a test")
 
     monkeypatch.setattr(auth, "find", find)
+    monkeypatch.setattr(checks, "find", find)
 
     run(*command, "--app-secret-file", "some/file", DOLBYIO_APP_SECRET="")
 
