@@ -14,7 +14,7 @@ try:
 except ImportError:
     raise ImportError("the command dolby-auth needs click: pip install 'dolby-auth-plugin[cli]'") from None
 
-from . import cache, check, demo, scopes, token
+from . import cache, check, demo, sandbox, scopes, token
 from .output import Commands
 
 
@@ -33,5 +33,5 @@ def main() -> None:
     """
 
 
-for _module in (token, check, scopes, cache, demo):
+for _module in (token, check, scopes, sandbox, cache, demo):
     main.add_command(_module.command)
