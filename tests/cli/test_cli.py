@@ -13,6 +13,7 @@ import sysconfig
 import time
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -388,6 +389,31 @@ def test_each_help_has_an_example_with_its_own_command(names: tuple[str, ...]) -
     shown = run(*names, "--help").output
 
     assert re.search(rf"^  Example:\n    {' '.join(('dolby-auth', *names))}\b", shown, re.MULTILINE), shown
+
+
+DOCS = (Path(dolby_auth_plugin.__file__).parent.parent / "docs" / "cli.md").read_text()
+
+
+def documented() -> dict[str, click.Command]:
+    """The commands that need a section in the documentation, by their headings."""
+    found = {}
+    for names in commands(cli.main):
+        command: click.Command = cli.main
+        for name in names:
+            assert isinstance(command, click.Group)
+            command = command.commands[name]
+        if not isinstance(command, click.Group):
+            found[" ".join(("dolby-auth", *names))] = command
+    return found
+
+
+@pytest.mark.parametrize("name", documented())
+def test_each_command_has_a_section_with_its_options_and_an_example(name: str) -> None:
+    sections = dict(re.findall(r"^## `(.+?)`\n(.*?)(?=^## )", DOCS, re.MULTILINE | re.DOTALL))
+    options = [option for option in documented()[name].params if not getattr(option, "hidden", False)]
+
+    assert re.search(rf"^{name}\b", sections[name], re.MULTILINE)
+    assert [] == [option.opts[0] for option in options if f"`{option.opts[0]}" not in DOCS]
 
 
 def test_help_needs_no_rich_no_http_library_and_no_openssl() -> None:

@@ -35,8 +35,12 @@ def get(url: str) -> None:
 
 @pytest.fixture
 def _handlers() -> Iterator[None]:
-    """Restore the signal handlers that the command replaces."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """The signal handlers before the command replaces them. They fail, since the default would end the test run."""
+
+    def fail(number: int, frame: object) -> None:
+        raise AssertionError("the command has no handler for this signal")
+
+    before = {number: signal.signal(number, fail) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
