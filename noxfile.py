@@ -39,7 +39,7 @@ EXTRAS = {
     "file": "from dolby_auth_plugin import FileTokenCache; FileTokenCache('cache').load(64 * '0')",
     "redis": "from dolby_auth_plugin import RedisTokenCache; RedisTokenCache('redis://localhost')",
     "keyring": "from dolby_auth_plugin import AppCredentials; import keyring; AppCredentials.from_keyring",
-    "cli": "import dolby_auth_plugin.cli",
+    "cli": "from dolby_auth_plugin import cli; cli.main(['scopes'], standalone_mode=False)",
     "sandbox": "from dolby_auth_plugin.sandbox import Sandbox; Sandbox().start().stop()",
 }
 
