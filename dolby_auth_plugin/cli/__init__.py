@@ -14,7 +14,7 @@ try:
 except ImportError:
     raise ImportError("the command dolby-auth needs click: pip install 'dolby-auth-plugin[cli]'") from None
 
-from . import cache, check, demo, sandbox, scopes, token
+from . import cache, check, demo, login, sandbox, scopes, token
 from .output import Commands
 
 
@@ -24,7 +24,8 @@ def main() -> None:
     """
     Get API tokens of Dolby.io, and check what they need.
 
-    The app key and secret come from the environment: DOLBYIO_APP_KEY and DOLBYIO_APP_SECRET.
+    The app key and secret come from the environment, DOLBYIO_APP_KEY and DOLBYIO_APP_SECRET, or from the system's keyring,
+    where `dolby-auth login` stores them.
 
     \b
     Example:
@@ -35,3 +36,5 @@ def main() -> None:
 
 for _module in (token, check, scopes, sandbox, cache, demo):
     main.add_command(_module.command)
+main.add_command(login.login)
+main.add_command(login.logout)
