@@ -250,10 +250,3 @@ def test_an_adapter_imports_asyncio_only_if_its_library_does(library: str) -> No
 
 def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
-
-
-def test_the_changelog_begins_with_unreleased_and_this_version() -> None:
-    headings = re.findall(r"^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-
-    assert headings[0] == "Unreleased"
-    assert headings[1:2] in ([], [dolby_auth_plugin.__version__])
