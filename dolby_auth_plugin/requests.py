@@ -170,8 +170,12 @@ class DolbyAuth(BaseAuth, AuthBase):
 
         requests keeps the string object with which a header was set as the header's name. The user's code, requests itself and
         other auth objects use other objects. So no list of past tokens is needed, and the header's value stays a plain `str`.
+        HTTPie copies the headers into a dict that makes names of its own. It keeps the values, and so that of the present token.
         """
-        return any(name is self._header_name for name in request.headers)
+        if any(name is self._header_name for name in request.headers):
+            return True
+        token = self._source.ready()
+        return token is not None and request.headers["Authorization"] is token.authorization
 
     def _allowed_host(self, url: str) -> str | None:
         """The `host:port` to which a request with this prepared URL may carry the token, or None."""

@@ -55,7 +55,7 @@ LAYERS = [
     ["_core.auth", "_httpx.sender", "_httpx.waiting", "_httpx.resend", "_requests.connections", "_requests.resend"],
     ["_httpx.auth", "_requests.sender"],
     ["requests", "httpx", "httpx2"],
-    ["pytest_plugin"],
+    ["httpie", "pytest_plugin"],
 ]
 
 
