@@ -172,10 +172,9 @@ class DolbyAuth(BaseAuth, AuthBase):
         other auth objects use other objects. So no list of past tokens is needed, and the header's value stays a plain `str`.
         HTTPie copies the headers into a dict that makes names of its own. It keeps the values, and so that of the present token.
         """
-        if any(name is self._header_name for name in request.headers):
-            return True
         token = self._source.ready()
-        return token is not None and request.headers["Authorization"] is token.authorization
+        is_present = token is not None and request.headers.get("Authorization") is token.authorization
+        return is_present or any(name is self._header_name for name in request.headers)
 
     def _allowed_host(self, url: str) -> str | None:
         """The `host:port` to which a request with this prepared URL may carry the token, or None."""

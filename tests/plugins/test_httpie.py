@@ -129,7 +129,7 @@ def test_half_a_pair_in_the_environment_is_an_error(
     done = http("-A", "dolby", f"{dolby_auth_env.url}/media/jobs")
 
     assert done.code == 1
-    assert done.error.startswith("http: error: ValueError: the environment has no DOLBYIO_APP_SECRET")
+    assert done.error.startswith("http: error: CredentialsError: the environment has no DOLBYIO_APP_SECRET")
 
 
 @pytest.mark.parametrize("error", [ImportError, LookupError, ValueError])
