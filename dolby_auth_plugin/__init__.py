@@ -4,6 +4,8 @@ One line authenticates requests, httpx and httpx2 against the Dolby.io REST APIs
     from dolby_auth_plugin.requests import DolbyAuth     # or .httpx, or .httpx2
 
 Nothing here imports an HTTP library; `dolby_auth_plugin.DolbyAuth` is the requests one, imported on first use. So are the caches.
+
+PYTEST_DONT_REWRITE: a program may import this before it runs pytest, which loads our plugin and would warn about it.
 """
 
 from __future__ import annotations

@@ -7,15 +7,28 @@ HTTPie imports this module in each of its runs, so the rest of the library is im
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import requests
-from httpie.plugins import AuthPlugin
 from requests.auth import AuthBase
 
 from ._core.credentials import ENVIRONMENT, AppCredentials, shown_key
 
+if TYPE_CHECKING:
 
-class DolbyAuthPlugin(AuthPlugin):  # type: ignore[misc] # HTTPie has no types
+    class _AuthPlugin:
+        """HTTPie has no types. These are the attributes that this module sets."""
+
+        name: str
+        description: str
+        auth_type: str
+        auth_require: bool
+        raw_auth: str | None
+else:
+    from httpie.plugins import AuthPlugin as _AuthPlugin
+
+
+class DolbyAuthPlugin(_AuthPlugin):
     """
     Authorizes a request of HTTPie with a Dolby.io API token.
 
@@ -26,6 +39,7 @@ class DolbyAuthPlugin(AuthPlugin):  # type: ignore[misc] # HTTPie has no types
     description = "-a is the app key; without it, the environment or the keyring has key and secret"
     auth_type = "dolby"
     auth_require = False
+    raw_auth: str | None = None
 
     def get_auth(self, username: str | None = None, password: str | None = None) -> AuthBase:
         # A session file keeps `raw_auth`, which has the secret here. Keep the key only. HTTPie can't read a file with None.
@@ -69,7 +83,7 @@ def _stored_credentials() -> AppCredentials:
         return AppCredentials.from_env()
     try:
         return AppCredentials.from_keyring()
-    except (ImportError, LookupError, RuntimeError, ValueError) as error:
+    except (ImportError, LookupError, ValueError) as error:
         names = " and ".join(ENVIRONMENT[0])
         why = str(error)
     raise ValueError(f"no app key and secret: give -a KEY, set {names}, or run dolby-auth login (the keyring: {why})")

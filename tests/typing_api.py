@@ -29,6 +29,7 @@ from dolby_auth_plugin import (
     TokenCache,
     TokenError,
 )
+from dolby_auth_plugin.sandbox import Sandbox
 
 
 def for_requests() -> None:
@@ -84,6 +85,12 @@ def caches() -> list[TokenCache]:
     dolby_auth_plugin.httpx.DolbyAuth(cache=RedisTokenCache("redis://localhost", prefix="mine:"))
     dolby_auth_plugin.httpx2.DolbyAuth(cache=OwnCache())
     return [FileTokenCache(), RedisTokenCache("redis://localhost"), OwnCache()]
+
+
+def fixtures(dolby_sandbox: Sandbox, dolby_auth_env: Sandbox) -> None:
+    assert_type(dolby_sandbox.url, str)
+    assert_type(dolby_auth_env.reset(), None)
+    Sandbox(port=8080)
 
 
 def tokens(token: AccessToken) -> None:

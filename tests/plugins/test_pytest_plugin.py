@@ -142,6 +142,14 @@ def test_the_plugin_imports_nothing_but_the_package_and_what_pytest_has_imported
     assert done.stdout == "{'dolby_auth_plugin'}\n"
 
 
+def test_a_program_may_import_the_package_before_it_runs_pytest(pytester: pytest.Pytester) -> None:
+    """pytest marks the package of an installed plugin like this, and warns if it is too late to rewrite its asserts."""
+    pytester.makeconftest("import pytest; pytest.register_assert_rewrite('dolby_auth_plugin')")
+    pytester.makepyfile("def test_it(): pass")
+
+    run(pytester).assert_outcomes(passed=1, warnings=0)
+
+
 def test_pytest_finds_the_plugin_by_its_entry_point() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")

@@ -848,6 +848,8 @@ ALLOWED = {
     "records: level": "a number",
     "records: *values": "checked wherever `log` is called",
     "records: {'event': event, **fields}": "checked wherever `log` is called",
+    "shown_key(self._app_key)": "the first characters of an app key",
+    "shown_key(found.app_key)": "the first characters of an app key",
     "names": "scopes that were asked for",
 }
 
