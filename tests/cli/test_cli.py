@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -512,17 +514,20 @@ def test_a_command_is_completed(shell: str, setting: dict[str, str], answer: str
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_completes_an_option_with_the_script() -> None:
+def test_bash_completes_an_option_with_the_script(tmp_path: Path) -> None:
     """As bash does it: it sources the script, sets the words, and calls the function that the script has registered."""
-    [command] = script()[:1]
+    command = tmp_path / "dolby-auth"
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(script())} "$@"\n')
+    command.chmod(0o755)
     session = """
-eval "$(_DOLBY_AUTH_COMPLETE=bash_source "$1")"
+eval "$(_DOLBY_AUTH_COMPLETE=bash_source dolby-auth)"
 complete -p dolby-auth >/dev/null
-COMP_WORDS=("$1" token --hea) COMP_CWORD=2
-_dolby_auth_completion "$1"
+COMP_WORDS=(dolby-auth token --hea) COMP_CWORD=2
+_dolby_auth_completion dolby-auth
 echo "${COMPREPLY[@]}"
 """
 
-    done = subprocess.run(["bash", "-c", session, "bash", command], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", session], env=environment, capture_output=True, text=True, check=True)
 
     assert (done.stdout, done.stderr) == ("--header\n", "")
