@@ -126,7 +126,8 @@ def fuzz(session: nox.Session) -> None:
 def slow(session: nox.Session) -> None:
     """The tests that take seconds, and that the suite leaves out."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "slow", *session.posargs)
+    # They are busy all the time: one process for each core.
+    session.run("pytest", "-n", str(os.cpu_count()), "-m", "slow", *session.posargs)
 
 
 @nox.session
