@@ -6,13 +6,13 @@ HTTPie imports this module in each of its runs, so the rest of the library is im
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import requests
 from requests.auth import AuthBase
 
-from ._core.credentials import ENVIRONMENT, AppCredentials, shown_key
+from ._core.credentials import ENVIRONMENT, AppCredentials, shown_key, variables
+from ._core.errors import CredentialsError
 
 if TYPE_CHECKING:
 
@@ -77,13 +77,11 @@ class _Auth(AuthBase):
 
 def _stored_credentials() -> AppCredentials:
     """The credentials of the environment, or else of the keyring. Half a pair in the environment is an error."""
-    # An empty variable counts as a missing one.
-    ours, others = ([os.environ.get(name) for name in names] for names in ENVIRONMENT)
-    if any(ours) or all(others):
+    if variables():
         return AppCredentials.from_env()
     try:
         return AppCredentials.from_keyring()
-    except (ImportError, LookupError, ValueError) as error:
+    except CredentialsError as error:
         names = " and ".join(ENVIRONMENT[0])
         why = str(error)
     raise ValueError(f"no app key and secret: give -a KEY, set {names}, or run dolby-auth login (the keyring: {why})")

@@ -106,6 +106,8 @@ TESTS = {
     "caches/redis_client.py": "caches/test_redis.py",
     "caches/file.py": _FILE_CACHE,
     "caches/lease.py": _FILE_CACHE,
+    "httpie.py": "plugins/test_httpie.py",
+    "pytest_plugin.py": "plugins/test_pytest_plugin.py",
     "cli/account.py": "cli/test_login.py",
     "cli/login.py": "cli/test_login.py",
     "caches/private.py": _FILE_CACHE,
@@ -396,6 +398,12 @@ MUTATIONS = [
     ),
     *_mutations(
         "_core/credentials.py",
+        (
+            "if any(map(os.environ.get, own)):",
+            "if all(map(os.environ.get, own)):",
+            "the keyring hides half a pair",
+            "cli/test_login.py",
+        ),
         ("app_key={shown_key(self.app_key)!r})", "{self.app_key}, {self.app_secret})", "repr shows the secret"),
         (
             '("", "") if complaint',
@@ -440,15 +448,30 @@ MUTATIONS = [
         ("{type(error).__name__}", "{error}", "the text of a keyring's error is shown"),
     ),
     *_mutations(
+        "httpie.py",
+        ('self.raw_auth = username or ""', "pass", "a session of HTTPie keeps the secret"),
+        ("if self._app_key not in (None, found.app_key):", "if False:", "a session of HTTPie changes the application"),
+        ("    if variables():", "    if True:", "HTTPie does not ask the keyring"),
+    ),
+    *_mutations(
+        "pytest_plugin.py",
+        (
+            "dolby_sandbox_server.start().reset()",
+            "dolby_sandbox_server.start()",
+            "a sandbox keeps what an earlier test did",
+        ),
+        ("    _bypass_proxies(monkeypatch)\n", "", "a proxy disturbs the fixtures"),
+        ('if hosts.strip() != "*":', "if True:", "the fixtures undo NO_PROXY=*"),
+    ),
+    *_mutations(
         "cli/account.py",
-        ("if any(map(os.environ.get, own)):", "if all(map(os.environ.get, own)):", "the keyring hides half a pair"),
         ("    if name == own_key:", "    if False:", "the keyring's key meets half a pair"),
     ),
     *_mutations(
         "cli/login.py",
         (", hide_input=True", "", "a terminal shows the secret"),
         ("token_url=token_url).token()", "token_url=token_url)", "a wrong pair is stored"),
-        ("    _delete_tokens()\n", "", "cached tokens outlive a logout"),
+        ("        delete_tokens()\n", "        pass\n", "cached tokens outlive a logout"),
     ),
     *_mutations(
         "_core/endpoint.py",
@@ -755,6 +778,7 @@ MUTATIONS = [
         ),
         ("any(name is self._header_name for", "any(name == self._header_name for", "another's header counts as ours"),
         ("if not self._is_ours(request) or not", "if not", "a header of the user is replaced"),
+        ("return is_present or any(", "return any(", "no 401 is healed in HTTPie", "plugins/test_httpie.py"),
         (
             '        if "Authorization" in request.headers:\n            if not self._is_ours',
             '        if "Authorization" not in request.headers:\n            return response\n        elif not self._is_ours',

@@ -155,6 +155,14 @@ def choose(
         return error.with_traceback(None)
 
 
+def variables() -> tuple[str, str] | None:
+    """The names of the variables that hold the app key and secret. One of the first pair is enough: the other is then missing."""
+    own, others = ENVIRONMENT
+    if any(map(os.environ.get, own)):
+        return own
+    return others if all(map(os.environ.get, others)) else None
+
+
 def shown_key(app_key: str) -> str:
     """The part of an app key that messages show."""
     # Not a regular expression: compiling one takes as long as importing a module.

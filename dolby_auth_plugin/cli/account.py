@@ -8,7 +8,7 @@ from typing import NamedTuple
 import click
 
 from .._core import secret_files, system_keyring
-from .._core.credentials import ENVIRONMENT, AppCredentials
+from .._core.credentials import ENVIRONMENT, AppCredentials, variables
 
 _KEYRING = "the system's keyring"
 
@@ -56,14 +56,6 @@ def secret_in(file: str) -> str:
     if not secret:
         raise click.ClickException(f"{file} is empty: it should hold the app secret")
     return secret
-
-
-def variables() -> tuple[str, str] | None:
-    """The names of the variables that hold the app key and secret. One of the first pair is enough: the other is then missing."""
-    own, others = ENVIRONMENT
-    if any(map(os.environ.get, own)):
-        return own
-    return others if all(map(os.environ.get, others)) else None
 
 
 def _pair() -> Account:

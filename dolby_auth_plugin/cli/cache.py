@@ -29,6 +29,11 @@ def clear() -> None:
     Example:
       dolby-auth cache clear
     """
+    delete_tokens()
+
+
+def delete_tokens() -> None:
+    """Delete the tokens for any credentials: the names of the entries do not tell whose they are."""
     from ..caches.file import FileTokenCache
 
     with complaints_in_one_line():

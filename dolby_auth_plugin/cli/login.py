@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from .._core import system_keyring
-from .._core.credentials import AppCredentials, shown_key
+from .._core.credentials import AppCredentials, shown_key, variables
 from .._core.errors import DolbyAuthError
-from .account import secret_in, variables
+from .account import secret_in
 from .auth import adapter
+from .cache import delete_tokens
 
 
 @click.command()
@@ -65,22 +68,10 @@ def logout() -> None:
         click.echo("Deleted the app key and secret in the system's keyring.")
     elif deleted is False:
         click.echo("The system's keyring has no app key and secret.")
-    _delete_tokens()
+    # Without the extra `file` there is no such cache.
+    with suppress(ImportError):
+        delete_tokens()
     _raise(deleted if isinstance(deleted, Exception) else None)
-
-
-def _delete_tokens() -> None:
-    """Delete the cached tokens, for any credentials: the names of the entries do not tell whose they are."""
-    try:
-        from ..caches.file import FileTokenCache
-    except ImportError:
-        # Without the extra `file` there is no such cache.
-        return
-    try:
-        removed = FileTokenCache().clear()
-    except (OSError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"Deleted {removed} cached token{'' if removed == 1 else 's'}.")
 
 
 def _ask(what: str) -> str:

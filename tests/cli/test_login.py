@@ -174,8 +174,11 @@ def test_logout_deletes_the_credentials_and_the_cached_tokens(logged_in: MemoryK
 
     first, second = run("logout"), run("logout")
 
-    assert first.output == "Deleted the app key and secret in the system's keyring.\nDeleted 1 cached token.\n"
-    assert second.output == "The system's keyring has no app key and secret.\nDeleted 0 cached tokens.\n"
+    where = FileTokenCache().path
+    assert (
+        first.output == f"Deleted the app key and secret in the system's keyring.\nDeleted 1 cached token in {where}.\n"
+    )
+    assert second.output == f"The system's keyring has no app key and secret.\nDeleted 0 cached tokens in {where}.\n"
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert logged_in.entries == {}
 
@@ -193,7 +196,10 @@ def test_logout_deletes_the_cached_tokens_if_the_keyring_fails(sandbox: Sandbox)
         result = run("logout")
 
     assert result.exit_code == 1
-    assert result.output == "Deleted 1 cached token.\nError: the system's keyring can't be used: OSError\n"
+    where = FileTokenCache().path
+    assert result.output == (
+        f"Deleted 1 cached token in {where}.\nError: the system's keyring can't be used: OSError\n"
+    )
 
 
 def test_logout_without_the_extra_file_has_no_tokens_to_delete(

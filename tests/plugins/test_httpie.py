@@ -14,12 +14,16 @@ import requests
 from httpie.context import Environment
 from httpie.core import main
 from httpie.plugins.registry import plugin_manager
+from keyring import get_keyring
+from keyring.backend import KeyringBackend
 
 from dolby_auth_plugin import AppCredentials
+from dolby_auth_plugin._core import system_keyring
 from dolby_auth_plugin.httpie import DolbyAuthPlugin
 from dolby_auth_plugin.requests import DolbyAuth
 from dolby_auth_plugin.sandbox import Sandbox
 
+from ..keyrings import BrokenKeyring, MemoryKeyring, using
 from ..servers import Received, Reply, Server
 
 NAMES = ("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET", "APP_KEY", "APP_SECRET")
@@ -115,10 +119,10 @@ def test_the_keyring_is_used_if_the_environment_has_nothing(
     if empty:
         monkeypatch.setenv("DOLBYIO_APP_KEY", "")
         monkeypatch.setenv("DOLBYIO_APP_SECRET", "")
-    stored = AppCredentials(dolby_auth_env.app_key, dolby_auth_env.app_secret)
-    monkeypatch.setattr(AppCredentials, "from_keyring", lambda: stored)
+    with using(MemoryKeyring()):
+        assert system_keyring.store(AppCredentials(dolby_auth_env.app_key, dolby_auth_env.app_secret)) is None
 
-    assert http("-A", "dolby", f"{dolby_auth_env.url}/media/jobs").code == 0
+        assert http("-A", "dolby", f"{dolby_auth_env.url}/media/jobs").code == 0
 
 
 def test_half_a_pair_in_the_environment_is_an_error(
@@ -132,22 +136,27 @@ def test_half_a_pair_in_the_environment_is_an_error(
     assert done.error.startswith("http: error: CredentialsError: the environment has no DOLBYIO_APP_SECRET")
 
 
-@pytest.mark.parametrize("error", [ImportError, LookupError, ValueError])
+# The last keyring is that of all tests, see `conftest`.
+@pytest.mark.parametrize(
+    ("keyring", "why"),
+    [
+        (MemoryKeyring(), "the system's keyring has no app key and secret: store them with `dolby-auth login`"),
+        (BrokenKeyring(), "the system's keyring can't be used: OSError"),
+        (get_keyring(), "this system has no keyring that can be used: servers and containers often have none"),
+    ],
+)
 def test_without_any_credentials_the_error_names_all_places(
-    error: type[Exception], http: Http, dolby_auth_env: Sandbox, monkeypatch: pytest.MonkeyPatch
+    keyring: KeyringBackend, why: str, http: Http, dolby_auth_env: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def from_keyring() -> AppCredentials:
-        raise error("nothing is there")
-
     forget_environment(monkeypatch)
-    monkeypatch.setattr(AppCredentials, "from_keyring", from_keyring)
 
-    done = http("-A", "dolby", f"{dolby_auth_env.url}/media/jobs")
+    with using(keyring):
+        done = http("-A", "dolby", f"{dolby_auth_env.url}/media/jobs")
 
     assert done.code == 1
     assert done.error == (
         "http: error: ValueError: no app key and secret: give -a KEY, set DOLBYIO_APP_KEY and DOLBYIO_APP_SECRET,"
-        " or run dolby-auth login (the keyring: nothing is there)"
+        f" or run dolby-auth login (the keyring: {why})"
     )
 
 
