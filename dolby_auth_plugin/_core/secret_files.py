@@ -50,7 +50,7 @@ def read_value(path: Path) -> str | Exception:
 
 
 def doubts(files: list[Path]) -> Iterator[str]:
-    """What lets other users change the contents of the *files*, in sentences. On Windows, modes do not tell."""
+    """The reasons why other users could change the contents of the *files*, in sentences. On Windows, modes do not tell."""
     # Kubernetes mounts links. A link can be replaced too, by those who may write its folder. `Path.resolve` raises an error for a loop.
     real = [Path(os.path.realpath(path)) for path in files]
     places = dict.fromkeys([*real, *(path.parent for path in real), *(path.absolute().parent for path in files)])

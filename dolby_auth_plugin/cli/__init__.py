@@ -34,7 +34,14 @@ def main() -> None:
     """
 
 
-for _module in (token, check, scopes, sandbox, cache, demo):
-    main.add_command(_module.command)
-main.add_command(login.login)
-main.add_command(login.logout)
+for _command in (
+    token.command,
+    check.command,
+    login.login,
+    login.logout,
+    scopes.command,
+    sandbox.command,
+    cache.command,
+    demo.command,
+):
+    main.add_command(_command)

@@ -1,5 +1,5 @@
 """
-What `dolby-auth check` finds out. Nothing here prints.
+The checks of `dolby-auth check`. Nothing here prints.
 
 One token request tells almost everything. It is sent as the library sends it, once. Without credentials, an empty request goes to the same
 place, so that the network is checked all the same.

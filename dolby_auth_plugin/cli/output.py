@@ -1,5 +1,5 @@
 """
-What all commands print: results on stdout, everything else on stderr, errors and warnings in one line.
+The output of all commands: results on stdout, everything else on stderr, errors and warnings in one line.
 
 rich is imported when it is needed: `dolby-auth token` does without it.
 """

@@ -1,4 +1,4 @@
-"""What `dolby-auth demo` shows: its progress on stderr, its tables on stdout."""
+"""The output of `dolby-auth demo`: its progress on stderr, its tables on stdout."""
 
 from __future__ import annotations
 

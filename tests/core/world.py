@@ -639,7 +639,7 @@ class World:
         return -9 if number is None else min(2, self.invalidated - number)
 
     def _hosts(self, refused_by: frozenset[str]) -> tuple[Any, ...]:
-        """What concerns the hosts, without which of the two is which."""
+        """The facts about the hosts. They do not tell which of the two is which."""
         callers = [(caller.host, self._caller(caller)) for caller in self.callers]
         return min(
             (
