@@ -1118,7 +1118,8 @@ MUTATIONS = [
     *_mutations(
         "cli/token.py",
         ("if not token.is_fresh(Instant.now(time)):", "if False:", "a token is printed that expires at once"),
-        ("thread.join(_PATIENCE)", "pass", "the renewal ends with the process"),
+        ("    auth._source.join_fetch(_PATIENCE)", "    pass", "the renewal ends with the process"),
+        ("join_fetch(_PATIENCE)", "join_fetch(30)", "a silent endpoint delays a token that is still good"),
         ('"Authorization: {token.authorization}"', '"Authorization: {token.value}"', "a header without Bearer"),
     ),
     *_mutations(

@@ -146,6 +146,13 @@ class TokenSource:
         with self._lock:
             self._state.invalidate(Instant.now(self.fetcher.clock))
 
+    def join_fetch(self, seconds: float) -> None:
+        """Wait for the thread of the fetch that runs, if one does. A process that ends does not wait for it."""
+        fetch = self._state.fetch
+        for thread in threading.enumerate():
+            if fetch is not None and fetch.runner == thread.ident:
+                thread.join(seconds)
+
     # A caller that can't wait
 
     def _would_wait_for_itself(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from typing import Any
 
@@ -53,9 +52,7 @@ def _renewed(auth: Any) -> AccessToken:
     The library renews it in the background. That ends with this process, so wait here. Else each call would make a token request in vain.
     """
     auth.token()
-    for thread in threading.enumerate():
-        if thread.name == "dolby-auth-token":
-            thread.join(_PATIENCE)
+    auth._source.join_fetch(_PATIENCE)  # noqa: SLF001 - it is of this package
     token: AccessToken = auth.token()
     return token
 

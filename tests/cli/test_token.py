@@ -218,6 +218,21 @@ def test_a_cached_token_in_its_last_minutes_is_used_if_there_is_no_other(
     assert sandbox.token_requests == 2
 
 
+def test_a_silent_endpoint_delays_a_cached_token_for_some_seconds_only(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = token_of(run("token", "--cache", "file"))
+    shift_time(1600, monkeypatch)
+    monkeypatch.setattr("dolby_auth_plugin.cli.token._PATIENCE", 0.3)
+    sandbox.latency = 3600
+    began = time.monotonic()
+
+    result = run("token", "--cache", "file")
+
+    assert (0, f"{first}\n") == (result.exit_code, result.stdout)
+    assert time.monotonic() - began < 5
+
+
 def test_the_cache_may_be_in_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """The token is shared with programs that give the same URL and nothing else."""
     monkeypatch.setenv("REDIS_URL", "redis://10.0.0.1:7")

@@ -576,3 +576,19 @@ def test_all_sources_share_one_fork_hook(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert all(is_reset_after_fork(source) for source in sources)
     assert hooks == []
+
+
+def test_a_process_that_ends_may_wait_for_its_renewal() -> None:
+    sender, clock = ScriptedSender(), FakeClock()
+    source = make_source(sender, clock)
+    source.token()
+    clock.advance(1600)
+    with sender.held():
+        source.token()
+        source.join_fetch(0.01)
+
+        assert is_fetching(source)
+    source.join_fetch(30)
+
+    assert source.ready() is not None
+    source.join_fetch(30)
