@@ -345,6 +345,7 @@ MUTATIONS = [
         ("_TRAVEL_SHARE, _TRAVEL_MAX = 1 / 20, 5.0", "_TRAVEL_SHARE, _TRAVEL_MAX = 0, 0.0", "no travel margin"),
         ("_RENEWAL_SHARE, _RENEWAL_MAX = 1 / 5, 300.0", "_RENEWAL_SHARE, _RENEWAL_MAX = 1.0, 300.0", "fetch per call"),
         ("LATEST_RENEWAL = 1.0, 0.7", "LATEST_RENEWAL = 1.0, 1.0", "all renew together"),
+        ("random.SystemRandom().random", "random.random", "one seed in all processes: all renew together"),
         ("now.monotonic < self._good_until.monotonic and now", "now", "a stepped wall clock prolongs a life"),
         ("and now.wall < self._good_until.wall", "", "a suspended machine prolongs a life"),
         ('raise TypeError("an AccessToken', 'return object, ()\n        raise TypeError("an AccessToken', "pickled"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import random
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,7 @@ from .errors import Failure
 from .hosts import check_token_url
 from .redaction import basic, error_texts
 from .scope import normalise
-from .token import MAX_LIFE, AccessToken, Instant
+from .token import MAX_LIFE, AccessToken, Instant, draw
 from .version import __version__
 
 DEFAULT_TOKEN_URL = "https://api.dolby.io/v1/auth/token"  # noqa: S105 - an address, not a password
@@ -133,7 +132,7 @@ class TokenEndpoint:
         response: TokenResponse,
         credentials: AppCredentials,
         asked_at: Instant,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = draw,
     ) -> AccessToken | Failure:
         """
         The meaning of the answer to a request with *credentials*, sent at *asked_at*.

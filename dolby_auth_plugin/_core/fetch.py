@@ -8,7 +8,6 @@ at the entry until the token is there.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,7 @@ from .endpoint import TokenEndpoint, TokenRequest, TokenResponse
 from .entry import Entry
 from .errors import CredentialsError, Failure, printable
 from .failures import code_error, expired_on_arrival, no_answer, out_of_time
-from .token import AccessToken, Clock, Instant
+from .token import AccessToken, Clock, Instant, draw
 
 if TYPE_CHECKING:
     from .ports import EntryStore, SharedEntries, Terms
@@ -87,7 +86,7 @@ class Fetcher:
         shared: SharedEntries | None = None,
         *,
         clock: Clock = time,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = draw,
     ) -> None:
         self.endpoint = endpoint
         self.credentials = credentials

@@ -4,6 +4,7 @@ An access token and the arithmetic of its life. No I/O, and no clock: callers su
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +20,10 @@ _RENEWAL_SHARE, _RENEWAL_MAX = 1 / 5, 300.0
 
 # The share of that window that a token uses, drawn at random: many processes must not renew together.
 EARLIEST_RENEWAL, LATEST_RENEWAL = 1.0, 0.7
+
+# Draws a number from 0 to 1. The system draws it: processes that set the same seed must not renew together, and a fetch's thread
+# must not change the numbers that the program gets.
+draw = random.SystemRandom().random
 
 
 class Clock(Protocol):

@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import os
+import random
 import sys
 import threading
 import weakref
@@ -16,12 +17,13 @@ import pytest
 from dolby_auth_plugin import AccessToken, AppCredentials, CredentialsError, TokenError
 from dolby_auth_plugin._core.endpoint import TokenResponse
 from dolby_auth_plugin._core.errors import Failure
+from dolby_auth_plugin._core.fetch import Fetcher
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin._core.state import Fetch
 from dolby_auth_plugin._core.wait import Wait
 
 from ..fakes import KEY, SECRET, FakeClock, Gate, ScriptedSender, answer, make_source, wait_for_fetches
-from ..internals import is_fetching, is_reset_after_fork, lock_of, refuse, run_fork_hook, waiting
+from ..internals import fetcher_of, is_fetching, is_reset_after_fork, lock_of, refuse, run_fork_hook, waiting
 
 HOST, OTHER = "api.dolby.com:443", "comms.api.dolby.io:443"
 DOWN = Failure("down", reason="down", retryable=True)
@@ -81,6 +83,18 @@ def test_the_token_is_the_last_step() -> None:
     token = subject.token()
 
     assert [token] == list(subject.steps(None, None))
+
+
+def test_a_fetch_takes_no_random_numbers_from_the_program() -> None:
+    """A program may have seeded `random`, with one seed in all its processes, and expects its own numbers from it."""
+    fetcher = fetcher_of(make_source(ScriptedSender(DOWN)))
+    subject = TokenSource(Fetcher(fetcher.endpoint, fetcher.credentials, fetcher.send, clock=fetcher.clock), TokenError)
+    before = random.getstate()
+
+    subject.token()
+
+    assert fetcher.clock.slept
+    assert random.getstate() == before
 
 
 # One fetch at a time
