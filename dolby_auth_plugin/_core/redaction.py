@@ -85,6 +85,8 @@ def _without(secret: str, text: str) -> str:
                     found[at] = max(ends[at + len(form)], found.get(at, 0))
                 at = folded.find(form, at + 1)
         ends = found
+        if not ends:
+            return text
     shown, place = "", 0
     for start in sorted(ends):
         if start >= place:
