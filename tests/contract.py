@@ -349,7 +349,7 @@ class AuthContract:
         api.answer = lambda _: Reply(next(turn), {"Location": "/elsewhere"})
 
         with self.driver.open(on_clock(auth_of_sandbox, FakeClock())) as client:
-            for _ in range(30):
+            for _ in range(20):
                 with suppress(self.driver.host_error):  # too many redirects
                     client.get(api.url)
 

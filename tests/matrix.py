@@ -36,13 +36,20 @@ def each(drivers: Iterable[Driver]) -> pytest.MarkDecorator:
 
 
 def matrix(argument: str, *rows: tuple[Iterable[Driver], Iterable[tuple[str, Any]]]) -> pytest.MarkDecorator:
-    """Run a test for all pairs of drivers and named cases in *rows*. *argument* gets the case."""
-    params = [
-        pytest.param(driver, case, id=f"{label(driver)}-{name}")
-        for drivers, cases in rows
-        for name, case in list(cases)
-        for driver in drivers
-    ]
+    """
+    Run a test for all pairs of drivers and named cases in *rows*. *argument* gets the case.
+
+    The drivers of httpx and httpx2 share their code. So the suite runs each case with one of them, in turn, and `nox -s slow`
+    runs the others.
+    """
+    params = []
+    for drivers, cases in rows:
+        family = [driver for driver in drivers if driver is not REQUESTS]
+        for number, (name, case) in enumerate(list(cases)):
+            for driver in drivers:
+                often = driver is REQUESTS or driver is family[number % len(family)]
+                marks = () if often else pytest.mark.slow
+                params.append(pytest.param(driver, case, id=f"{label(driver)}-{name}", marks=marks))
     return pytest.mark.parametrize(("driver", argument), params)
 
 

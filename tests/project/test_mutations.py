@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ..mutations import MUTATIONS, Mutation, files_to_test, mutated, occurrences
 
 
@@ -17,6 +19,7 @@ def test_each_mutation_changes_its_file() -> None:
     assert [] == [name(mutation) for mutation in MUTATIONS if mutation.old == mutation.new]
 
 
+@pytest.mark.slow
 def test_each_mutation_leaves_valid_python() -> None:
     """A syntax error would fail any test."""
     for mutation in MUTATIONS:

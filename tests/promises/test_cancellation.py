@@ -1000,7 +1000,10 @@ def interrupt_everywhere(attack: type[Attack]) -> None:
 @EVERYWHERE
 @pytest.mark.parametrize(
     "attack",
-    [Cold, Joined, Renewal, Replacement, Invalidation, Overdue, InRequests, RefusedInRequests, InHttpx, RefusedInHttpx],
+    [
+        *(Cold, Joined, Renewal, Replacement, Invalidation, Overdue, InRequests, InHttpx),
+        *(pytest.param(attack, marks=pytest.mark.slow) for attack in (RefusedInRequests, RefusedInHttpx)),
+    ],
     ids=lambda attack: attack.__name__,
 )
 @pytest.mark.usefixtures("interrupts")

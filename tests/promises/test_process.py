@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -58,6 +58,16 @@ needs_posix_signals = pytest.mark.skipif(
 )
 
 every_driver = each([REQUESTS, HTTPX, *ASYNC])
+
+
+def kinds(*often: str, seldom: Iterable[str] = ()) -> pytest.MarkDecorator:
+    """
+    The libraries and event loops, as `tests.child` reads them, for which a script runs.
+
+    A process takes a quarter of a second. So the suite runs a script for those *often* whose code it needs, and `nox -s slow`
+    runs the ones of *seldom*.
+    """
+    return pytest.mark.parametrize("kind", [*often, *(pytest.param(kind, marks=pytest.mark.slow) for kind in seldom)])
 
 
 class Child:
@@ -183,25 +193,25 @@ tell(parent=[status(auth), status(auth)], child=exit_code(child))
 
 @needs_fork
 @pytest.mark.parametrize(
-    ("state", "kinds", "each"),
+    ("state", "token_requests"),
     [
-        pytest.param("no token", ["requests"], 2, id="no token"),
+        ("no token", 2),
         # The child inherits the token of the parent.
-        pytest.param("a token", ["requests"], 1, id="a token"),
-        pytest.param("a fetch in flight", ["requests", "httpx", "httpx2-trio"], 2, id="in flight"),
-        pytest.param("the lock held", ["requests"], 2, id="lock held"),
+        ("a token", 1),
+        ("a fetch in flight", 2),
+        ("the lock held", 2),
     ],
 )
+@kinds("requests", seldom=["httpx", "httpx2-trio"])
 def test_a_fork_leaves_parent_and_child_working(
-    state: str, kinds: list[str], each: int, sandbox: Sandbox, start: Start
+    state: str, token_requests: int, kind: str, sandbox: Sandbox, start: Start
 ) -> None:
     sandbox.latency = 0.2
 
-    children = [start(FORK, state, kind=kind) for kind in kinds]
+    child = start(FORK, state, kind=kind)
 
-    for child in children:
-        assert child.facts() == {"parent": [200, 200], "child": 0}
-    assert each * len(kinds) == sandbox.token_requests
+    assert child.facts() == {"parent": [200, 200], "child": 0}
+    assert token_requests == sandbox.token_requests
 
 
 FORK_STORM = """
@@ -274,11 +284,10 @@ tell(codes=codes)
 
 @needs_fork
 @pytest.mark.slow
-def test_a_fork_while_a_tls_context_is_made_leaves_the_child_able_to_make_one(start: Start) -> None:
+@kinds("requests", "httpx")
+def test_a_fork_while_a_tls_context_is_made_leaves_the_child_able_to_make_one(kind: str, start: Start) -> None:
     """OpenSSL's own locks could stay locked in the child. Without the guard, this test fails only in some runs."""
-    children = [start(FORK_WHILE_A_CONTEXT_IS_MADE, kind=kind) for kind in ("requests", "httpx")]
-
-    assert [{"codes": [0] * 5}] * 2 == [child.facts() for child in children]
+    assert start(FORK_WHILE_A_CONTEXT_IS_MADE, kind=kind).facts() == {"codes": [0] * 5}
 
 
 IMPORTS = """
@@ -292,11 +301,10 @@ tell(imported=sorted(set(sys.modules) - before))
 """
 
 
-def test_a_fetch_imports_nothing(start: Start) -> None:
+@kinds("requests", "httpx", seldom=["httpx2"])
+def test_a_fetch_imports_nothing(kind: str, start: Start) -> None:
     """If a process forks while a thread imports a module, the child waits for ever to import the same module."""
-    children = [start(IMPORTS, kind=kind) for kind in ("requests", "httpx", "httpx2")]
-
-    assert [{"imported": []}] * 3 == [child.facts() for child in children]
+    assert start(IMPORTS, kind=kind).facts() == {"imported": []}
 
 
 # multiprocessing
@@ -573,11 +581,10 @@ tell(statuses=[*statuses, status(auth)])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits for the stack of a thread")
-def test_a_process_that_cannot_start_threads_gets_its_token(sandbox: Sandbox, start: Start) -> None:
-    children = [start(LIMITED, kind=kind) for kind in ("requests", "httpx-asyncio")]
-
-    assert [{"statuses": [200] * 5}] * 2 == [child.facts() for child in children]
-    assert sandbox.token_requests == 2
+@kinds("httpx-asyncio", seldom=["requests"])
+def test_a_process_that_cannot_start_threads_gets_its_token(kind: str, sandbox: Sandbox, start: Start) -> None:
+    assert start(LIMITED, kind=kind).facts() == {"statuses": [200] * 5}
+    assert sandbox.token_requests == 1
 
 
 # The end of the interpreter
@@ -595,20 +602,21 @@ atexit.register(lambda: tell(status=status(auth)))
 
 
 @pytest.mark.parametrize(
-    ("state", "kinds"),
+    ("state", "kind"),
     [
-        ("no token", ["requests", "httpx", "httpx2-asyncio", "httpx-trio"]),
-        ("a token", ["requests"]),
-        ("a fetch in flight", ["requests"]),
+        ("no token", "requests"),
+        ("no token", "httpx2-asyncio"),
+        pytest.param("no token", "httpx", marks=pytest.mark.slow),
+        pytest.param("no token", "httpx-trio", marks=pytest.mark.slow),
+        ("a token", "requests"),
+        ("a fetch in flight", "requests"),
     ],
 )
-def test_a_call_in_atexit_still_works(state: str, kinds: list[str], sandbox: Sandbox, start: Start) -> None:
+def test_a_call_in_atexit_still_works(state: str, kind: str, sandbox: Sandbox, start: Start) -> None:
     sandbox.latency = 0.2
 
-    children = [start(ATEXIT, state, kind=kind) for kind in kinds]
-
-    assert [{"status": 200}] * len(kinds) == [child.facts() for child in children]
-    assert len(kinds) == sandbox.token_requests
+    assert start(ATEXIT, state, kind=kind).facts() == {"status": 200}
+    assert sandbox.token_requests == 1
 
 
 DAEMON = """
@@ -631,11 +639,10 @@ tell(calling=True)
 """
 
 
-def test_daemon_threads_that_call_while_the_interpreter_ends_cause_no_output(start: Start) -> None:
+@kinds("requests", seldom=["httpx2-asyncio"])
+def test_daemon_threads_that_call_while_the_interpreter_ends_cause_no_output(kind: str, start: Start) -> None:
     """No crash, no hang, no traceback."""
-    children = [start(DAEMON, kind=kind) for kind in ("requests", "httpx2-asyncio")]
-
-    assert [{"calling": True}] * 2 == [child.facts() for child in children]
+    assert start(DAEMON, kind=kind).facts() == {"calling": True}
 
 
 RUNNING_FETCH = """
@@ -646,12 +653,11 @@ tell(ended=True)
 """
 
 
-def test_a_running_fetch_does_not_delay_the_end_of_the_process(sandbox: Sandbox, start: Start) -> None:
+@kinds("requests", seldom=["httpx2"])
+def test_a_running_fetch_does_not_delay_the_end_of_the_process(kind: str, sandbox: Sandbox, start: Start) -> None:
     sandbox.latency = SILENCE
 
-    children = [start(RUNNING_FETCH, kind=kind) for kind in ("requests", "httpx2")]
-
-    assert [{"ended": True}] * 2 == [child.facts() for child in children]
+    assert start(RUNNING_FETCH, kind=kind).facts() == {"ended": True}
 
 
 # Interrupts
@@ -674,29 +680,30 @@ else:
 
 @needs_posix_signals
 @pytest.mark.parametrize(
-    ("where", "kinds", "code"),
+    ("where", "kind", "code"),
     [
-        ("in main", ["requests", "httpx-asyncio", "httpx2-trio"], -signal.SIGINT),
+        ("in main", "requests", -signal.SIGINT),
+        ("in main", "httpx-asyncio", -signal.SIGINT),
+        pytest.param("in main", "httpx2-trio", -signal.SIGINT, marks=pytest.mark.slow),
         # Python only prints an exception that is raised there. From 3.12 on, no thread can be started there, and an
         # event loop whose own thread fetches gets an interrupt only after the fetch.
-        ("in atexit", ["requests", "httpx"], 0),
+        ("in atexit", "requests", 0),
+        pytest.param("in atexit", "httpx", 0, marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupt_ends_the_wait_and_the_process(
-    where: str, kinds: list[str], code: int, sandbox: Sandbox, start: Start
+    where: str, kind: str, code: int, sandbox: Sandbox, start: Start
 ) -> None:
     sandbox.latency = SILENCE
-    children = [start(INTERRUPT, where, kind=kind) for kind in kinds]
-    # Now their threads wait for an answer. Python 3.11 may crash if it ends while a thread is busy.
-    eventually(lambda: sandbox.token_requests == len(kinds))
+    child = start(INTERRUPT, where, kind=kind)
+    # Now its thread waits for an answer. Python 3.11 may crash if it ends while a thread is busy.
+    eventually(lambda: sandbox.token_requests == 1)
 
-    for child in children:
-        child.interrupt()
+    child.interrupt()
 
-    for child in children:
-        ended, _, complaint = child.outcome()
-        assert (code, "KeyboardInterrupt") == (ended, complaint.split()[-1].rstrip(":."))
-        assert "Fatal" not in complaint
+    ended, _, complaint = child.outcome()
+    assert (code, "KeyboardInterrupt") == (ended, complaint.split()[-1].rstrip(":."))
+    assert "Fatal" not in complaint
 
 
 AFTER_AN_INTERRUPT = """
@@ -720,13 +727,12 @@ except KeyboardInterrupt:
 
 
 @needs_posix_signals
-def test_after_an_interrupt_the_auth_still_works(sandbox: Sandbox, start: Start) -> None:
+@kinds("httpx-asyncio", seldom=["requests"])
+def test_after_an_interrupt_the_auth_still_works(kind: str, sandbox: Sandbox, start: Start) -> None:
     """The fetch that the interrupted caller began serves the next one."""
     sandbox.latency = 0.3
 
-    children = [start(AFTER_AN_INTERRUPT, kind=kind) for kind in ("requests", "httpx-asyncio")]
-
-    assert [{"statuses": [200, 200]}] * 2 == [child.facts() for child in children]
+    assert start(AFTER_AN_INTERRUPT, kind=kind).facts() == {"statuses": [200, 200]}
 
 
 # Signal handlers
@@ -751,14 +757,13 @@ tell(status=answer, handled=len(values))
 
 
 @needs_posix_signals
+@kinds("requests", seldom=["httpx-asyncio"])
 def test_a_signal_handler_may_ask_for_a_token_while_the_main_thread_waits_for_one(
-    sandbox: Sandbox, start: Start
+    kind: str, sandbox: Sandbox, start: Start
 ) -> None:
     sandbox.latency = 0.1
 
-    children = [start(HANDLER, kind=kind) for kind in ("requests", "httpx-asyncio")]
-
-    assert [{"status": 200, "handled": 1}] * 2 == [child.facts() for child in children]
+    assert start(HANDLER, kind=kind).facts() == {"status": 200, "handled": 1}
 
 
 def is_ours(frame: FrameType | None) -> bool:
@@ -842,9 +847,9 @@ def invalidate() -> tuple[TokenSource, Callable[[], object]]:
         (obtain, "token"),
         (obtain_without_threads, "token"),
         (renew, "token"),
-        (replace_a_refused_token, "token"),
+        pytest.param(replace_a_refused_token, "token", marks=pytest.mark.slow),
         (invalidate, "token"),
-        (obtain, "invalidate"),
+        pytest.param(obtain, "invalidate", marks=pytest.mark.slow),
         (replace_a_refused_token, "invalidate"),
     ],
 )

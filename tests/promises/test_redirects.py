@@ -24,7 +24,7 @@ from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import CLASSIC, server_context
 from ..drivers import AsyncHttpxDriver, Client, Driver
-from ..matrix import ALL, FAMILY, REQUESTS, SYNC, label
+from ..matrix import ALL, FAMILY, REQUESTS, SYNC, label, matrix
 from ..servers import Proxy, Received, Reply, proxying, serving
 
 SENDERS = {driver.name: driver for driver in SYNC}
@@ -274,9 +274,11 @@ def requests_rig(rigs: Callable[[Driver], Rig]) -> Rig:
 # Chains
 
 
-@pytest.mark.parametrize("name", CHAINS)
-def test_only_allowed_hops_see_the_token_and_the_caller_gets_the_last_response(rig: Rig, name: str) -> None:
-    chain = CHAINS[name]
+@matrix("chain", (ALL, CHAINS.items()))
+def test_only_allowed_hops_see_the_token_and_the_caller_gets_the_last_response(
+    driver: Driver, chain: Chain, rigs: Callable[[Driver], Rig]
+) -> None:
+    rig = rigs(driver)
     rig.carry()
 
     seen = {way: rig.travel(chain, *way) for way in rig.ways}
