@@ -153,6 +153,13 @@ def examples(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of the documentation into `.site`. A warning, a broken link and anything from a network are errors."""
+    session.install("-e", ".[requests,httpx,httpx2]", "-r", "website/requirements.txt")
+    session.run("python", "-m", "website")
+
+
+@nox.session
 def niquests(session: nox.Session) -> None:
     """The same with niquests, in an environment of its own: its `urllib3-future` replaces urllib3."""
     session.install("-e", ".[test]", "niquests")

@@ -33,6 +33,7 @@ Settings: TypeAlias = Mapping[str, str | list[str] | None] | None
 _NEEDED = {
     ".ci", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md", "backend",
     "benchmarks", "docs", "dolby_auth_plugin", "examples", "noxfile.py", "pyproject.toml", "setup.cfg", "tests",
+    "website",
 }  # fmt: skip
 
 

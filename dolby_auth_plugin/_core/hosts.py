@@ -17,9 +17,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 # Scheme in lower case; host as it is dialled, without brackets around an IPv6 address; port, or None for the scheme's own.
 Origin: TypeAlias = tuple[str, str, int | None]
 
-# The hosts that take a Dolby.io API token; `*.comms.api.dolby.io` are the regions. `api.millicast.com` takes another credential.
-# Storage hosts take none, and they change.
+# `api.millicast.com` takes another credential. Storage hosts take none, and they change.
 DOLBY_HOSTS = ("api.dolby.com", "api.dolby.io", "comms.api.dolby.io", "*.comms.api.dolby.io")
+"""The hosts that take a Dolby.io API token, the default of `allowed_hosts`. `*.comms.api.dolby.io` are the regions."""
 
 DEFAULT_PORTS = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 _SECURE = frozenset({"https", "wss"})

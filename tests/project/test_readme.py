@@ -73,20 +73,3 @@ def test_the_first_screen_has_the_examples_and_the_two_commands() -> None:
     assert first_screen.count("```python") == 2
     assert "dolby_auth_plugin demo" in first_screen
     assert "-m pytest" in first_screen
-
-
-def test_the_examples_of_sharing_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """They make caches and auth objects. No Redis is asked yet."""
-    monkeypatch.setenv("APP_KEY", "key")
-    monkeypatch.setenv("APP_SECRET", "secret")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    page = (Path(dolby_auth_plugin.__file__).parent.parent / "docs" / "sharing.md").read_text()
-    names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-
-    for block in blocks:
-        exec(block, names)
-
-    assert len(blocks) == 3
-    assert "FileTokenCache" in repr(names["FileTokenCache"]())
-    assert names["TestMyCache"].test_a_lock_has_one_holder

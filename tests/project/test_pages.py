@@ -1,0 +1,94 @@
+"""Runs the code of the pages in docs/, and checks what all pages have in common."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dolby_auth_plugin
+from dolby_auth_plugin.sandbox import Sandbox
+
+from ..pages import DOCS, blocks, environment, run
+
+ROOT = DOCS.parent
+PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
+REASONS = ("runs in `nox -s tools`: ", "does not run: ")
+
+# Pages whose code needs more than an environment, and the test that gives it.
+ELSEWHERE = {
+    "credentials": "project/test_credentials_page.py",
+    "logging": "promises/test_logging.py",
+    "testing": "plugins/test_pytest_plugin.py",
+}
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("dolby_auth_plugin")
+    handlers, level = root.handlers[:], ours.level
+    yield
+    root.handlers[:], ours.level = handlers, level
+
+
+@pytest.mark.usefixtures("log_as_before")
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page not in ELSEWHERE and any(not block.mark for block in blocks(page))]
+)
+def test_the_code_of_a_page_works(page: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The blocks of a page run one after another, as a reader would paste them."""
+    for name, value in {**environment(sandbox), "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "page"}
+
+    for block in blocks(page):
+        if not block.mark:
+            run(block.code, names, sandbox)
+
+    assert sandbox.unauthorized == 0
+
+
+def test_code_that_does_not_run_here_says_why() -> None:
+    marks = [block.mark for page in PAGES for block in blocks(page) if block.mark]
+
+    assert [mark for mark in marks if not mark.startswith(REASONS)] == []
+
+
+def test_no_block_of_python_is_overlooked() -> None:
+    for page in PAGES:
+        assert (DOCS / f"{page}.md").read_text().count("```python") == len(blocks(page)), page
+
+
+def test_each_page_has_a_line_in_the_navigation() -> None:
+    """The build of the site checks the other direction."""
+    listed = re.findall(r'= "([\w-]+)\.md"', (ROOT / "website" / "zensical.toml").read_text())
+
+    assert set(PAGES) - set(listed) == set()
+
+
+def test_the_reference_has_each_public_name() -> None:
+    listed = set(re.findall(r"^::: dolby_auth_plugin\.(\S+)$", (DOCS / "reference.md").read_text(), re.MULTILINE))
+    public = {*dolby_auth_plugin.__all__, "FileTokenCache", "RedisTokenCache", "TokenCache"} - {"__version__"}
+    for module in ("requests", "httpx", "httpx2", "sandbox"):
+        public |= {f"{module}.{name}" for name in importlib.import_module(f"dolby_auth_plugin.{module}").__all__}
+
+    assert public - listed == set()
+
+
+def test_a_page_begins_with_what_the_reader_can_do_after_it() -> None:
+    # The performance page opens with a comparison of its own.
+    pages = [page for page in PAGES if page != "performance"]
+
+    assert [page for page in pages if "\n\nAfter this page" not in (DOCS / f"{page}.md").read_text()[:120]] == []
