@@ -2,7 +2,8 @@
 The pages, from the files of the checkout. No I/O here but reading.
 
 The files work where they are, on a code host, and on the site. So links lead from file to file, and are rewritten for the site.
-A diagram is Mermaid text in the page, and becomes two images, for the light and the dark scheme.
+A diagram is Mermaid text in the page, and becomes two images, for the light and the dark scheme. A line that is a link to a program in
+`examples/` and nothing else becomes the program, folded up.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ ROOT = Path(__file__).parent.parent
 OUTSIDE = {"CHANGELOG.md": "changes.md", "SECURITY.md": "security.md"}
 
 # Files for readers of the checkout, and the page that tells the same.
-INSTEAD = {"README.md": "index.md"}
+INSTEAD = {"README.md": "index.md", "examples/README.md": "recipes.md"}
 
 _LINK = re.compile(r"(\[[^\]]*\]\()(?!https?://|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_PROGRAM = re.compile(r"^\[[^\]]+\]\((\S*examples/\w+\.py)\)$", re.MULTILINE)
 _DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # Per scheme of the site, the theme of Mermaid. The suffix tells the site when to show an image.
@@ -50,12 +52,24 @@ def write_pages(folder: Path) -> None:
         target = folder / page
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".md":
-            text, images = with_images(with_links(source.read_text(), source, page), target.stem)
+            text = with_links(with_programs(source.read_text(), source), source, page)
+            text, images = with_images(text, target.stem)
             target.write_text(text)
             for name, svg in images.items():
                 target.with_name(name).write_text(svg)
         else:
             target.write_bytes(source.read_bytes())
+
+
+def with_programs(text: str, source: Path) -> str:
+    """*text* with the programs to which a line of the file *source* links."""
+
+    def shown(link: re.Match[str]) -> str:
+        program = source.parent / link[1]
+        code = f"```python\n{program.read_text()}```"
+        return f"<details markdown>\n<summary>examples/{program.name}</summary>\n\n{code}\n\n</details>"
+
+    return _PROGRAM.sub(shown, text)
 
 
 def with_links(text: str, source: Path, page: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def test_the_code_of_a_page_works(page: str, sandbox: Sandbox, monkeypatch: pyte
     for name, value in {**environment(sandbox), "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    # A file for the pages that upload one. Jobs of the sandbox end after three looks, however soon they come.
+    Path("noisy.wav").write_bytes(b"noise")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     names: dict[str, Any] = {"__name__": "page"}
 
     for block in blocks(page):
@@ -76,6 +80,13 @@ def test_each_page_has_a_line_in_the_navigation() -> None:
     listed = re.findall(r'= "([\w-]+)\.md"', (ROOT / "website" / "zensical.toml").read_text())
 
     assert set(PAGES) - set(listed) == set()
+
+
+def test_the_recipes_have_each_program_of_the_examples() -> None:
+    """A line with such a link, and nothing else, becomes the program on the site."""
+    shown = re.findall(r"^\[\w+\.py\]\(\.\./(examples/\w+\.py)\)$", (DOCS / "recipes.md").read_text(), re.MULTILINE)
+
+    assert sorted(shown) == sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("examples/*.py"))
 
 
 def test_the_reference_has_each_public_name() -> None:
