@@ -2,7 +2,8 @@
 Compare the library with its alternatives: `python -m benchmarks`, from the root of the project.
 
 A full run prints tables and writes the results into `docs/`: JSON, plots, and the tables of `docs/performance.md`.
-A partial run only prints: `python -m benchmarks rollover herd`.
+A partial run only prints: `python -m benchmarks rollover herd`. With `--again`, nothing is measured: the plots and the tables are
+written again from the results of the last full run.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .server import Server
 from .subjects import OURS, SUBJECTS, subjects
 
 DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = DOCS / "performance.json"
 
 # A measurement that takes more seconds than this counts as hung.
 PATIENCE = 240
@@ -39,8 +41,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("scenario", nargs="*", help="run only these: " + " ".join(each.measure for each in SCENARIOS))
     parser.add_argument("--library", action="append", help="run only these: requests, httpx, httpx2")
+    parser.add_argument(
+        "--again", action="store_true", help="write the plots and the page again, from the last full run"
+    )
     chosen = parser.parse_args()
     console = Console()
+    if chosen.again:
+        write(json.loads(RESULTS.read_text()))
+        return
     run = {"environment": environment(), "results": {}}
     for scenario in SCENARIOS:
         if chosen.scenario and scenario.measure not in chosen.scenario:
@@ -55,10 +63,16 @@ def main() -> None:
             console.print(report.table(scenario, way, results))
     if not chosen.scenario and not chosen.library:
         DOCS.mkdir(exist_ok=True)
-        (DOCS / "performance.json").write_text(json.dumps(run) + "\n")
-        plots.draw(run, DOCS)
-        report.write(report.of_run(run), DOCS / "performance.md", "python -m benchmarks")
+        RESULTS.write_text(json.dumps(run) + "\n")
+        write(run)
         console.print(f"written: {DOCS}/performance.*")
+
+
+def write(run: dict[str, Any]) -> None:
+    """Write the plots, the summary and the tables of a full run."""
+    plots.draw(run, DOCS)
+    report.write(report.summary(run), DOCS / "performance.md", "python -m benchmarks: the summary")
+    report.write(report.of_run(run), DOCS / "performance.md", "python -m benchmarks")
 
 
 def measured(scenario: Scenario, way: Way) -> dict[str, Result]:

@@ -12,6 +12,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from .report import noticed, number
 from .scenarios import Result
 from .subjects import CONSTANT_HEADER, OURS
 
@@ -36,6 +37,7 @@ mpl.rcParams.update(
 def draw(run: dict[str, Any], folder: Path) -> None:
     """Draw all plots of a full run."""
     results = run["results"]
+    _noticed(noticed(run), folder / "performance.svg")
     _bars(
         results["added"],
         lambda result, all_of_way: result["value"] / all_of_way[CONSTANT_HEADER]["value"],
@@ -82,6 +84,25 @@ def scaling(found: dict[str, list[dict[str, float]]], file: Path) -> None:
             plot.set_xlabel(how_many)
             plot.set_title(column, fontsize=8)
     _save(figure, "Growth with the number of threads, tasks and auth objects (flat: each one costs the same)", file)
+
+
+def _noticed(found: list[tuple[str, dict[str, float]]], file: Path) -> None:
+    """One plot under the other, and narrow: a phone shows it too."""
+    figure, plots = plt.subplots(len(found), 1, figsize=(4.8, 1.9 * len(found)))
+    for plot, (title, values) in zip(plots, found, strict=True):
+        drawn = plot.barh(
+            list(values), list(values.values()), color=[COLOUR if name == OURS else GREY for name in values]
+        )
+        plot.bar_label(drawn, labels=[number(value) for value in values.values()], padding=2)
+        # A few milliseconds beside a few seconds.
+        if max(values.values()) > 1000:
+            plot.set_xscale("log")
+        plot.margins(x=0.2)
+        plot.xaxis.set_visible(False)
+        plot.spines["bottom"].set_visible(False)
+        plot.invert_yaxis()
+        plot.set_title(title)
+    _save(figure, "Each library with requests (less is better)", file)
 
 
 def _bars(

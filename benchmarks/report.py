@@ -96,6 +96,46 @@ def write(text: str, page: Path, command: str) -> None:
     page.write_text(f"{before}{begin}\n\n{text}\n{END}{after}")
 
 
+def summary(run: dict[str, Any]) -> str:
+    """What a user of requests notices, in three sentences. `plots.draw` draws the same numbers."""
+    (many, many_others), (renewal, renewal_others), (outage, outage_others) = (
+        (number(ours), _range(others)) for ours, *others in (each.values() for _, each in noticed(run))
+    )
+    return (
+        f"- **Many callers start together.** 64 threads without a token make {many} token request,"
+        f" and {many_others} with each other library.\n"
+        f"- **The token is renewed.** The longest call takes {renewal} ms, and {renewal_others} ms with the others.\n"
+        f"- **The token endpoint is down.** While the token is valid, {outage} % of the calls fail,"
+        f" and {outage_others} % with the others.\n"
+    )
+
+
+def noticed(run: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
+    """What the page begins with: a title, and a number for each subject of requests, ours first. Less is better."""
+    results = {measure: dict(run["results"][measure]["requests"]) for measure in ("herd", "rollover", "outage")}
+    for each in results.values():
+        each.pop(CONSTANT_HEADER, None)
+    return [
+        (
+            "Token requests when 64 threads start together",
+            {name: each["value"] for name, each in results["herd"].items()},
+        ),
+        (
+            "Longest call during a renewal, in ms (log scale)",
+            {name: each["max"] for name, each in results["rollover"].items()},
+        ),
+        (
+            "Failed calls while the endpoint is down, in %",
+            {name: 100 * each["failed"] / each["calls"] for name, each in results["outage"].items()},
+        ),
+    ]
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
 def of_run(run: dict[str, Any]) -> str:
     """All tables of a run, and the versions that were measured."""
     environment = run["environment"]

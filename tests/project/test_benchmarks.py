@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from benchmarks import report
 from benchmarks.scenarios import ALL_WAYS, SCENARIOS, Scenario
 from benchmarks.subjects import CONSTANT_HEADER, OURS, subjects
 
+DOCS = Path(report.__file__).parent.parent / "docs"
 BY_MEASURE = {scenario.measure: scenario for scenario in SCENARIOS}
 
 CALLS: dict[str, Any] = {"calls": 100, "failed": 0, "failures": {}}
@@ -89,6 +92,14 @@ def test_a_correct_result_has_no_message(scenario: Scenario) -> None:
     right = {"value": 0, "stalled": 0, "token_requests": 1, "kinds": {"bytes": "sent again"}, "threads": 0, **CALLS}
 
     assert scenario.wrong(right) == ""
+
+
+def test_all_figures_of_the_page_are_those_of_the_last_full_run() -> None:
+    """If they differ after a change of the report: `python -m benchmarks --again`."""
+    run, page = json.loads((DOCS / "performance.json").read_text()), (DOCS / "performance.md").read_text()
+
+    assert report.summary(run) in page
+    assert report.of_run(run) in page
 
 
 def test_every_library_has_the_baseline_and_ours() -> None:

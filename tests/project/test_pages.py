@@ -99,7 +99,4 @@ def test_the_reference_has_each_public_name() -> None:
 
 
 def test_a_page_begins_with_what_the_reader_can_do_after_it() -> None:
-    # The performance page opens with a comparison of its own.
-    pages = [page for page in PAGES if page != "performance"]
-
-    assert [page for page in pages if "\n\nAfter this page" not in (DOCS / f"{page}.md").read_text()[:120]] == []
+    assert [page for page in PAGES if "\n\nAfter this page" not in (DOCS / f"{page}.md").read_text()[:120]] == []
