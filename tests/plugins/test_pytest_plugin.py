@@ -165,7 +165,7 @@ def test_the_test_of_the_readme_passes(pytester: pytest.Pytester) -> None:
 
 
 def test_the_tests_of_the_page_pass(pytester: pytest.Pytester) -> None:
-    app, tests, _ = python_blocks("docs/testing.md")
+    app, tests, *_ = python_blocks("docs/testing.md")
     pytester.makepyfile(app=app, test_app=tests)
 
     run(pytester).assert_outcomes(passed=2)

@@ -19,13 +19,12 @@ from ..pages import DOCS, blocks, environment, run
 
 ROOT = DOCS.parent
 PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
-REASONS = ("runs in `nox -s tools`: ", "does not run: ")
+REASONS = ("runs in `nox -s tools`: ", "runs in tests/plugins: ", "does not run: ")
 
 # Pages whose code needs more than an environment, and the test that gives it.
 ELSEWHERE = {
     "credentials": "project/test_credentials_page.py",
     "logging": "promises/test_logging.py",
-    "testing": "plugins/test_pytest_plugin.py",
 }
 
 
@@ -47,8 +46,14 @@ def log_as_before() -> Iterator[None]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page not in ELSEWHERE and any(not block.mark for block in blocks(page))]
 )
-def test_the_code_of_a_page_works(page: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The blocks of a page run one after another, as a reader would paste them."""
+def test_the_code_of_a_page_works(
+    page: str,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The blocks of a page run one after another, as a reader would paste them. A comment after `print` says what it prints."""
     for name, value in {**environment(sandbox), "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -57,11 +62,13 @@ def test_the_code_of_a_page_works(page: str, sandbox: Sandbox, monkeypatch: pyte
     monkeypatch.setattr(time, "sleep", lambda _: None)
     names: dict[str, Any] = {"__name__": "page"}
 
-    for block in blocks(page):
-        if not block.mark:
-            run(block.code, names, sandbox)
+    codes = [block.code for block in blocks(page) if not block.mark]
+    for code in codes:
+        run(code, names, sandbox)
 
     assert sandbox.unauthorized == 0
+    expected = [text for code in codes for text in re.findall(r"print\(.+\)  # (.+)", code)]
+    assert set(expected) - set(capsys.readouterr().out.splitlines()) == set()
 
 
 def test_code_that_does_not_run_here_says_why() -> None:

@@ -58,15 +58,6 @@ def test_the_gateway_example_allows_the_gateway(monkeypatch: pytest.MonkeyPatch)
     assert authority(names["auth"], "https://gateway.example.com/x") == "gateway.example.com:443"
 
 
-def test_the_sandbox_example_prints_the_number_in_its_comment(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(dolby_auth_plugin.__file__).parent.parent / "docs" / "testing.md").read_text()
-    [code] = re.findall(r"```python\n([^`]*?with Sandbox.*?)```", page, re.DOTALL)
-
-    exec(code, {})
-
-    assert capsys.readouterr().out == "2\n"
-
-
 def test_the_first_screen_has_the_examples_and_the_two_commands() -> None:
     first_screen = "\n".join(README.splitlines()[:42])
 

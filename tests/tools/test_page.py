@@ -1,19 +1,20 @@
-"""Runs the code of docs/tools.md, in processes of its own: betamax keeps its hooks for the whole process."""
+"""Runs the code of docs/tools.md and docs/testing.md, in processes of its own: betamax keeps its hooks for the whole process."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ..pages import blocks
+
 ROOT = Path(__file__).parents[2]
-FOR_VCRPY, FOR_BETAMAX, FOR_THE_SDK = re.findall(
-    r"```python\n(.*?)```", (ROOT / "docs/tools.md").read_text(), re.DOTALL
-)
+[FOR_THE_SDK] = [block.code for block in blocks("tools")]
+FOR_VCRPY, FOR_BETAMAX = [block.code for block in blocks("testing") if "needs" in block.mark]
+FOR_PYTEST = [block.code for block in blocks("testing") if block.mark == "runs in `nox -s tools`: pytest runs it"]
 
 BEFORE = """
 import os
@@ -81,3 +82,14 @@ def test_the_code_of_the_page_works_and_records_no_secret(page: str, use: str, f
     assert (token_requests, len(recorded)) == ("2", files)
     # "eyJ": how a token begins.
     assert [] == [text for text in recorded for leak in (secret, "eyJ") if leak in text]
+
+
+def test_the_mocks_of_the_page_intercept_the_token_request(tmp_path: Path) -> None:
+    for number, code in enumerate(FOR_PYTEST):
+        (tmp_path / f"test_{number}.py").write_text(code)
+    # In an empty folder, so without the options of this project: pytest loads the plugins that it finds.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.stdout.splitlines()[-1].startswith(f"{len(FOR_PYTEST)} passed"), done.stdout
