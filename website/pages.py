@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 OUTSIDE = {"CHANGELOG.md": "changes.md", "SECURITY.md": "security.md"}
 
 # Files for readers of the checkout, and the page that tells the same.
-INSTEAD = {"README.md": "index.md", "examples/README.md": "recipes.md"}
+INSTEAD = {"README.md": "index.md"}
 
 _LINK = re.compile(r"(\[[^\]]*\]\()(?!https?://|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)

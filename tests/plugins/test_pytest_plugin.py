@@ -157,13 +157,6 @@ def test_pytest_finds_the_plugin_by_its_entry_point() -> None:
     assert setup["options.entry_points"]["pytest11"].split() == ["dolby_auth_plugin", "=", pytest_plugin.__name__]
 
 
-def test_the_test_of_the_readme_passes(pytester: pytest.Pytester) -> None:
-    [code] = [block for block in python_blocks("README.md") if "def test_" in block]
-    pytester.makepyfile(code)
-
-    run(pytester).assert_outcomes(passed=1)
-
-
 def test_the_tests_of_the_page_pass(pytester: pytest.Pytester) -> None:
     app, tests, *_ = python_blocks("docs/testing.md")
     pytester.makepyfile(app=app, test_app=tests)
