@@ -47,7 +47,7 @@ def rows(scenario: Scenario, results: dict[str, Result]) -> list[list[str]]:
     if baseline is None:
         baseline = results.get(CONSTANT_HEADER, {}).get("value")
     ours = results.get(OURS, {}).get("value")
-    header = ["", scenario.unit, "÷ baseline", "ours ÷ this", *scenario.more, "correct?"]
+    header = ["auth object", scenario.unit, "÷ baseline", "ours ÷ this", *scenario.more, "correct?"]
     lines = [header]
     for name, result in results.items():
         if "error" in result:
@@ -117,15 +117,15 @@ def noticed(run: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
         each.pop(CONSTANT_HEADER, None)
     return [
         (
-            "Token requests when 64 threads start together",
+            "Token requests when 64 threads start",
             {name: each["value"] for name, each in results["herd"].items()},
         ),
         (
-            "Longest call during a renewal, in ms (log scale)",
+            "Longest call during a renewal, ms (log)",
             {name: each["max"] for name, each in results["rollover"].items()},
         ),
         (
-            "Failed calls while the endpoint is down, in %",
+            "Failed calls in an outage, %",
             {name: 100 * each["failed"] / each["calls"] for name, each in results["outage"].items()},
         ),
     ]

@@ -3,3 +3,12 @@
 document$.subscribe(() => requestAnimationFrame(() => {
   for (const frame of document.querySelectorAll(".md-typeset__scrollwrap")) frame.tabIndex = 0
 }))
+
+// The theme makes a landmark of the buttons of each block of code, as soon as the block is seen. Too many landmarks help nobody.
+document$.subscribe(() => {
+  const demote = () => {
+    for (const buttons of document.querySelectorAll("nav.md-code__nav:not([role])")) buttons.setAttribute("role", "none")
+  }
+  new MutationObserver(demote).observe(document.body, {childList: true, subtree: true})
+  demote()
+})
