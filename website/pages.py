@@ -33,7 +33,9 @@ _DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _THEMES = {"light": "default", "dark": "dark"}
 
 # Narrow diagrams, whose text a reader can still read on a phone.
-_NARROW = {"actorMargin": 25, "width": 110, "height": 40, "messageMargin": 30, "mirrorActors": False, "wrap": True}
+_SEQUENCE = {"actorMargin": 25, "width": 110, "height": 40, "messageMargin": 30, "mirrorActors": False, "wrap": True}
+# Labels in HTML are as wide as in Mermaid's font, and leave their boxes with a wider one.
+_SETTINGS = {"look": "classic", "htmlLabels": False, "flowchart": {"htmlLabels": False}, "sequence": _SEQUENCE}
 
 
 class BrokenLinkError(Exception):
@@ -98,7 +100,7 @@ def with_images(text: str, stem: str) -> tuple[str, dict[str, str]]:
         lines = []
         for scheme, theme in _THEMES.items():
             name = f"{stem}-{len(images) // 2 + 1}-{scheme}.svg"
-            setting = json.dumps({"theme": theme, "look": "classic", "sequence": _NARROW})
+            setting = json.dumps({"theme": theme, **_SETTINGS})
             images[name] = sized(merman.Merman().render_svg(f"%%{{init: {setting}}}%%\n{diagram[1]}", None))
             lines.append(f"![{title[1]}]({name}#only-{scheme})")
         return "\n".join(lines)
