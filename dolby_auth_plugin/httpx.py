@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from ._core.auth import missing_library, unsupported_library, wrong_library
+from ._core.auth import choose_cache, missing_library, unsupported_library, wrong_library
 from ._core.credentials import AppCredentials, CredentialsSource, choose
 from ._core.endpoint import DEFAULT_EXPIRES_IN
 from ._core.errors import TokenError as _TokenError
@@ -102,14 +102,14 @@ class DolbyAuth(HttpxAuth, httpx.Auth):
         client: httpx.Client | None = None,
     ) -> None:
         self._chosen = choose(app_key, app_secret, credentials)
-        # A traceback that shows local variables must not show the secret. People paste it into app_key too.
-        del app_key, app_secret, credentials
+        self._chosen_cache = choose_cache(cache)
+        # A traceback that shows local variables must not show a secret. People paste it into app_key too, and a URL into cache.
+        del app_key, app_secret, credentials, cache
         self._set_up(
             scope=scope,
             expires_in=expires_in,
             token_url=token_url,
             allowed_hosts=allowed_hosts,
-            cache=cache,
             timeout=timeout,
             lent=client,
         )

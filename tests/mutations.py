@@ -761,15 +761,21 @@ MUTATIONS = [
     *_mutations(
         "requests.py",
         (
-            "app_secret, credentials\n        self",
-            "app_secret\n        self",
+            "app_secret, credentials, cache\n        self",
+            "app_secret, cache\n        self",
             "the frame of the constructor shows a callable",
             _SECRETS,
         ),
         (
-            "        del app_key, app_secret, credentials\n",
+            "        del app_key, app_secret, credentials, cache\n",
             "",
             "the frame of the constructor shows the secret",
+            _SECRETS,
+        ),
+        (
+            ", credentials, cache\n",
+            ", credentials\n",
+            "the frame of the constructor shows the URL of a cache",
             _SECRETS,
         ),
         (

@@ -51,6 +51,8 @@ class BaseAuth:
     # The constructor's credentials, or the complaint about them, until `_set_up` has used them. They are no argument of it: a
     # traceback that shows local variables would show a callable, whose `repr` may show a secret.
     _chosen: AppCredentials | CredentialsSource | Exception
+    # The same for the cache: somebody may pass a URL with a password instead.
+    _chosen_cache: TokenCache | TypeError | None
 
     def _set_up(
         self,
@@ -59,12 +61,13 @@ class BaseAuth:
         expires_in: int | timedelta,
         token_url: str | None,
         allowed_hosts: Iterable[str] | None,
-        cache: TokenCache | None,
         timeout: float,
         lent: Any,
     ) -> None:
         if isinstance(self._chosen, Exception):
             raise self._chosen
+        if isinstance(self._chosen_cache, Exception):
+            raise self._chosen_cache
         if isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise TypeError(f"timeout must be a number of seconds, got {type(timeout).__name__}")
         if not 0 < timeout <= 86_400:
@@ -78,9 +81,9 @@ class BaseAuth:
         library = f"{self._library.__name__}/{self._library.__version__}"
         endpoint = TokenEndpoint(token_url_or_default(token_url), scope, expires_in, library)
         self._origins = KnownOrigins(policy_for(hosts_or_default(allowed_hosts), endpoint.url))
-        shared = None if cache is None else _shared(cache, endpoint, self._chosen)
+        shared = None if self._chosen_cache is None else _shared(self._chosen_cache, endpoint, self._chosen)
         self._source = TokenSource(Fetcher(endpoint, self._chosen, self._sender(lent), timeout, shared), self._error)
-        del self._chosen
+        del self._chosen, self._chosen_cache
         for sentence in unknown(endpoint.scope):
             warnings.warn(sentence, ScopeWarning, stacklevel=3)
 
@@ -134,14 +137,19 @@ def hosts_or_default(allowed_hosts: Iterable[str] | None) -> Iterable[str]:
     return [entry.strip() for entry in listed.split(",")] if listed else DOLBY_HOSTS
 
 
+def choose_cache(cache: TokenCache | None) -> TokenCache | TypeError | None:
+    """The cache of an auth object, or the error to raise. It is not raised here: the traceback would show *cache*."""
+    methods = ("load", "store", "lock")
+    if cache is None or (not isinstance(cache, type) and all(callable(getattr(cache, name, None)) for name in methods)):
+        return cache
+    return TypeError(
+        f"cache must be a FileTokenCache, a RedisTokenCache, or an object with load, store and lock, got {type(cache).__name__}"
+    )
+
+
 def _shared(
     cache: TokenCache, endpoint: TokenEndpoint, credentials: AppCredentials | CredentialsSource
 ) -> SharedEntries:
-    methods = ("load", "store", "lock")
-    if isinstance(cache, type) or not all(callable(getattr(cache, name, None)) for name in methods):
-        raise TypeError(
-            f"cache must be a FileTokenCache, a RedisTokenCache, or an object with load, store and lock, got {type(cache).__name__}"
-        )
     try:
         # Imported here: it needs another package, and most users need neither.
         from ..caches._shared import SealedEntries

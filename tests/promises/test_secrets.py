@@ -724,6 +724,8 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "host with scheme and userinfo": {"allowed_hosts": [f"https://an-app-key:{IN_SECRET}@api.dolby.io/"]},
     "host with a query": {"allowed_hosts": [f"api.dolby.io/?key={IN_QUERY}"]},
     "host of another type": {"allowed_hosts": [SECRET.encode()]},
+    "the URL of a cache": {"cache": f"redis://:{IN_SECRET}@cache.example.com"},
+    "the URL of a cache, and a bad option": {"cache": f"redis://:{IN_SECRET}@cache.example.com", "timeout": "30"},
 }
 
 
@@ -736,6 +738,7 @@ OF_THE_FAMILY = (
     "credentials in a tuple",
     "unknown option",
     "timeout as text",
+    "the URL of a cache",
 )
 
 
