@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,6 +32,7 @@ from dolby_auth_plugin import requests as requests_adapter
 from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin.sandbox import Sandbox
 
+from ..caches.redis_servers import PROGRAM, fake_redis, real_redis
 from ..contract import on_clock
 from ..drivers import Driver
 from ..fakes import FakeClock, ScriptedSender, answer, eventually, in_threads, make_source, wait_for_fetches
@@ -212,6 +213,58 @@ def test_a_fork_leaves_parent_and_child_working(
 
     assert child.facts() == {"parent": [200, 200], "child": 0}
     assert token_requests == sandbox.token_requests
+
+
+FORK_IN_A_SHARED_FETCH = """
+import sys, threading
+import requests
+from requests.adapters import HTTPAdapter
+from tests.child import exit_code, fork, make_auth, status, tell
+from dolby_auth_plugin import FileTokenCache, RedisTokenCache
+
+class Adapter(HTTPAdapter):
+    def send(self, *arguments, **options):
+        asking.set()
+        return super().send(*arguments, **options)
+
+asking = threading.Event()
+session = requests.Session()
+session.mount("http://", Adapter())
+kind, where = sys.argv[1:]
+auth = make_auth(cache=FileTokenCache(where) if kind == "file" else RedisTokenCache(where), session=session)
+fetch = threading.Thread(target=auth.token)
+fetch.start()
+# The fetch has the lock of the cache, and waits for the token.
+assert asking.wait(10)
+children = [fork(lambda: [status(auth), status(auth)] == [200, 200]) for _ in range(3)]
+is_running = fetch.is_alive()
+fetch.join()
+session.close()
+
+tell(running=is_running, parent=status(auth), children=[exit_code(child) for child in children])
+"""
+
+
+@needs_fork
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["file", "redis"])
+def test_children_that_are_forked_in_a_shared_fetch_take_its_token(
+    kind: str, sandbox: Sandbox, start: Start, tmp_path: Path
+) -> None:
+    """They inherit the files and the connection of the fetch, and use neither: its lock stays, and nobody warns of the cache."""
+    sandbox.latency = 1.0
+    with ExitStack() as servers:
+        where = str(tmp_path / "cache") if kind == "file" else redis_url(servers, tmp_path)
+
+        facts = start(FORK_IN_A_SHARED_FETCH, kind, where).facts()
+
+    assert facts == {"running": True, "parent": 200, "children": [0] * 3}
+    assert sandbox.token_requests == 1
+
+
+def redis_url(servers: ExitStack, folder: Path) -> str:
+    """The URL of a new server, which is real if one is installed."""
+    return servers.enter_context(fake_redis()) if PROGRAM is None else servers.enter_context(real_redis(folder)).url
 
 
 FORK_STORM = """
