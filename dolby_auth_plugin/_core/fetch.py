@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .credentials import AppCredentials, CredentialsSource
 from .endpoint import TokenEndpoint, TokenRequest, TokenResponse
-from .entry import Entry
+from .entry import TRIES, Entry
 from .errors import CredentialsError, Failure, printable
 from .failures import code_error, expired_on_arrival, no_answer, out_of_time
 from .token import AccessToken, Clock, Instant, draw
@@ -168,24 +168,38 @@ class _Sequence:
 
     def run(self) -> AccessToken | Failure | None:
         clock, chance = self._fetcher.clock, self._fetcher.chance
-        lock_at, look = float("-inf"), _FIRST_LOOK * (1 + chance()) / 2
+        lock_at, tries, look = float("-inf"), 0, _FIRST_LOOK * (1 + chance()) / 2
         while (now := Instant.now(clock)).monotonic < self._terms.deadline:
             entry = self._store.load(now)
             step = self._next_step(entry, now)
+            if step == 0 and entry.tries > tries:
+                # The pause after a failed try has passed between two looks. Others have waited for its end.
+                lock_at = max(lock_at, now.monotonic + self._spread(entry.tries))
+            tries = entry.tries
             if step == 0 and now.monotonic >= lock_at:
                 with self._store.lock(self._lease) as is_held:
                     step = self._make_try() if is_held else step
+                tries += is_held
                 lock_at = lock_at if is_held else now.monotonic + _LOCK_AGAIN + _LOCK_AGAIN_SPREAD * chance()
             if not isinstance(step, float):
                 return step
             left = self._terms.deadline - clock.monotonic()
             if step:
-                # Those with the most time left tend to be first. The time of the one that makes a try decides whether another fits.
-                wait = step + self._store.spread * chance() ** (2 * left / self._fetcher.timeout)
+                wait = step + self._spread(tries)
             else:
                 wait, look = look, min(look * _LOOK_GROWTH, _LOOK_MAX)
             clock.sleep(max(0.0, min(wait, left)))
         return self._last
+
+    def _spread(self, tries: int) -> float:
+        """
+        The seconds by which this process makes the next try later than the pause ends, after so many failed *tries*.
+
+        The time of the process that makes a try decides whether another one fits. So those with too little time come last.
+        """
+        spread = self._store.spread
+        is_late = tries < TRIES - 1 and self._terms.deadline - self._fetcher.clock.monotonic() < self._lease + spread
+        return spread * (self._fetcher.chance() + is_late / 4)
 
     def _next_step(self, entry: Entry, now: Instant) -> AccessToken | Failure | float | None:
         """The outcome, or the seconds until the next try may start."""

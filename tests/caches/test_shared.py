@@ -362,8 +362,8 @@ def test_a_cache_that_gives_an_old_entry_does_not_make_the_tries_follow_each_oth
 
     fails(fleet.process(timeout=3))
 
-    assert fleet.clock.slept == [0.5] * 5
-    assert fleet.sender.count == 6
+    assert fleet.clock.slept == [0.75] * 4
+    assert fleet.sender.count == 4
 
 
 # Entries that are ignored
@@ -590,6 +590,47 @@ def test_chance_spreads_the_processes_that_wait_for_the_next_try(chance: float, 
     fleet.put(Entry(tries=1, failed_at=EPOCH, pause=2.0, failure=DOWN))
 
     value(fleet.process(chance=chance))
+
+    assert fleet.clock.slept == [seconds]
+
+
+@pytest.mark.parametrize(("chance", "least", "most"), [(0.0, 0.0, 0.0), (1.0, 1.0, 1.5)])
+def test_chance_spreads_the_processes_that_look_when_the_next_try_is_due(
+    chance: float, least: float, most: float
+) -> None:
+    """Others have waited for that moment, and may have more time left for the tries after it."""
+    fleet = Fleet()
+    fleet.put(Entry(tries=1, failed_at=EPOCH - 3.0, pause=2.0, failure=DOWN))
+
+    value(fleet.process(chance=chance))
+
+    assert least <= sum(fleet.clock.slept) <= most
+
+
+def test_a_failed_try_does_not_make_the_processes_ask_for_the_lock_sooner() -> None:
+    """Each would ask within a second of it."""
+    fleet = Fleet()
+    hold_lock(fleet, 0.1)
+    due = Entry(tries=1, failed_at=EPOCH - 3.0, pause=2.0, failure=DOWN)
+    fleet.cache.trouble["enter"] = lambda: fleet.put(due)
+
+    value(fleet.process(chance=1.0))
+
+    assert 4 <= sum(fleet.clock.slept) <= 5
+
+
+@pytest.mark.parametrize(
+    ("tries", "timeout", "seconds"),
+    [(1, 4.6, 2.0), (1, 4.4, 2.25), (2, 4.4, 2.25), (3, 4.4, 2.0)],
+)
+def test_a_process_without_time_for_two_tries_lets_others_make_the_next_one(
+    tries: int, timeout: float, seconds: float
+) -> None:
+    """If it made the next try, that would be the last one for all. The fourth is the last one anyway."""
+    fleet = Fleet()
+    fleet.put(Entry(tries=tries, failed_at=EPOCH, pause=2.0, failure=DOWN))
+
+    value(fleet.process(timeout=timeout))
 
     assert fleet.clock.slept == [seconds]
 
