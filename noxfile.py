@@ -52,6 +52,9 @@ PYRIGHT = {
     "reportUnnecessaryTypeIgnoreComment": True,
 }
 
+# Scenarios that take seconds, not half a minute.
+FLEET = ["cold-slow", "revocation", "503", "cache-down"]
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -168,9 +171,14 @@ def niquests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def redis(session: nox.Session) -> None:
-    """The cache in Redis with a real server, which must be on the PATH: alone, as a cluster, with Sentinel, with TLS."""
-    session.install("-e", ".[test]")
+    """
+    The cache in Redis with a real server, which must be on the PATH: alone, as a cluster, with Sentinel, with TLS.
+
+    Then real processes beside simulated ones. `python -m benchmarks.fleet --real` compares more of both.
+    """
+    session.install("-e", ".[test]", "greenlet")
     session.run("pytest", "--redis-server", "-m", "slow or not slow", "tests/caches/test_redis.py", *session.posargs)
+    session.run("python", "-m", "benchmarks.fleet", "--real", "--processes", "12", *FLEET)
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from .fleet_scenarios import Figures
 from .report import noticed, number
 from .scenarios import Result
 from .subjects import CONSTANT_HEADER, OURS
@@ -103,6 +105,45 @@ def _noticed(found: list[tuple[str, dict[str, float]]], file: Path) -> None:
         plot.invert_yaxis()
         plot.set_title(title)
     _save(figure, "Each library with requests (less is better)", file)
+
+
+def fleet(found: dict[str, Figures], processes: int, limit: int, file: Path) -> None:
+    """
+    Plot the cache operations of each scenario over time.
+
+    Args:
+        found: The figures of each scenario, by its title.
+        processes: How many processes share the cache.
+        limit: How many operations are allowed in a second.
+        file: The SVG file.
+    """
+    figure, plots = plt.subplots(2, -(-len(found) // 2), figsize=(12, 4.8), sharey=True, squeeze=False)
+    for plot, (title, figures) in zip(plots.flat, found.items(), strict=False):
+        seconds, counts = _operations_per_second(sorted(figures.operations))
+        plot.fill_between(seconds, counts, color=COLOUR, linewidth=0)
+        plot.axhline(limit, color=RED, linewidth=0.8, linestyle="dashed")
+        plot.set_yscale("log")
+        plot.minorticks_off()
+        plot.yaxis.set_major_formatter("{x:,.0f}")
+        plot.set_ylim(1, limit * 3)
+        plot.set_xlim(0, seconds[-1])
+        plot.set_title(f"{title}\n{len(figures.operations):,} in all, busiest second {figures.busiest:,}", fontsize=8)
+    for row in plots:
+        row[0].set_ylabel("operations per second")
+    for plot in plots[-1]:
+        plot.set_xlabel("seconds")
+    title = f"Operations on a cache that {processes:,} processes share (log scale; dashed: the limit of {limit:,} in a second)"
+    _save(figure, title, file)
+
+
+def _operations_per_second(moments: list[float], points: int = 250) -> tuple[list[float], list[int]]:
+    """Points of time, in seconds from the first operation, and the operations in the second before each of them."""
+    # A second after the last operation there are none.
+    span = moments[-1] + 1.001 - moments[0]
+    ends = [moments[0] + span * point / points for point in range(1, points + 1)]
+    return [end - moments[0] for end in ends], [
+        bisect_right(moments, end) - bisect_left(moments, end - 1) for end in ends
+    ]
 
 
 def _bars(
