@@ -75,7 +75,7 @@ TESTS = {
     "caches/_sealing.py": "caches/test_sealing.py caches/test_shared.py",
     "caches/_shared.py": "caches/test_shared.py",
     "_core/source.py": f"{_CORE} promises/test_cancellation.py {_PROCESS}",
-    "_core/backoff.py": _CORE,
+    "_core/backoff.py": f"{_CORE} core/test_entry.py",
     "_core/refusals.py": "core/test_refusals.py",
     "_core/token.py": "core/test_token.py core/test_source.py",
     "_core/hosts.py": f"core/test_hosts.py {_URLS}",

@@ -84,6 +84,7 @@ def test_a_final_failure_or_a_pause_that_does_not_fit_ends_the_sequence(failure:
     entry = failed(Entry(), EPOCH, failure, seconds_left=7.0)
 
     assert step(entry) == failure._replace(memory=memory)
+    assert step(entry, EPOCH + memory) == 0
 
 
 @pytest.mark.parametrize(("seconds", "tries"), [(LEASE + 10.4, 4), (LEASE + 10.6, 1)])
