@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--redis-server", action="store_true", help="fail if redis-server is missing, instead of using fakeredis"
     )
     group = parser.getgroup("explore", "the walk through all orders of events")
-    group.addoption("--explore-states", type=int, default=50_000, help="how many states it visits (default: 50000)")
+    group.addoption("--explore-states", type=int, default=54_000, help="how many states it visits (default: 54000)")
 
 
 @pytest.hookimpl(optionalhook=True)  # `-p no:xdist` leaves no such hook
