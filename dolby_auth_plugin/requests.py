@@ -34,7 +34,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from ._requests.niquests import refuse_async_session
-from ._requests.resend import next_url, read_body, take_cookies, why_not_resendable, without_secrets
+from ._requests.resend import is_from_a_mock, next_url, read_body, take_cookies, why_not_resendable, without_secrets
 from ._requests.sender import RequestsSender
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class DolbyAuth(BaseAuth, AuthBase):
             # A mock's wrapper around the request does not forward attributes that are set on it.
             request.hooks["response"] = others
 
-    def _may_be_resent(self, response: requests.Response, host: str) -> bool:
+    def _may_be_resent(self, response: requests.Response, host: str, *, in_caller: bool) -> bool:
         """Note the refusal, and tell whether the refused request can be sent again. Its body is then back at its start."""
         request = response.request
         if response.history and response.history[-1].status_code == 401:
@@ -262,7 +262,8 @@ class DolbyAuth(BaseAuth, AuthBase):
             return False
         # If the header is missing, requests removed it on a redirect between two allowed hosts.
         if "Authorization" in request.headers:
-            if not self._is_ours(request) or not self._source.refuse(hash(request.headers["Authorization"]), host):
+            token = hash(request.headers["Authorization"])
+            if not self._is_ours(request) or not self._source.refuse(token, host, in_caller=in_caller):
                 return False
         if getattr(response, "connection", None) is None:
             return False
@@ -274,15 +275,14 @@ class DolbyAuth(BaseAuth, AuthBase):
 
     def _resent(self, response: requests.Response, host: str, kwargs: dict[str, Any]) -> requests.Response:
         """The answer to the refused request, sent again with another token. If that is impossible, the 401 itself."""
-        if not self._may_be_resent(response, host):
+        in_caller = is_from_a_mock(response)
+        if not self._may_be_resent(response, host, in_caller=in_caller):
             return response
         request, connection = response.request, response.connection
         if not kwargs["stream"]:
             read_body(response)
             response.close()
-        # requests-mock holds a lock while this hook runs: a fetch in another thread would wait for it, and this one for the fetch.
-        is_mock = all(base.__name__ != "HTTPAdapter" for base in type(connection).__mro__)
-        token = self._obtain(host, request, in_caller=is_mock)
+        token = self._obtain(host, request, in_caller=in_caller)
         if request.headers.get("Authorization") is token.authorization:
             # The token was not replaced. A new token with the same text would be another object, and would be sent.
             return response

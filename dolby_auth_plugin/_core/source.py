@@ -83,8 +83,8 @@ class TokenSource:
         Args:
             host: The `host:port` that the token is for. None: a token that no host refused.
             timeout: Seconds that this caller waits at most, if shorter than the source's own timeout.
-            in_caller: Whether a fetch that this caller begins and needs runs in the calling thread. Then no try begins after
-                the timeout, but the caller waits for the last one.
+            in_caller: Whether the fetch that this caller needs runs in the calling thread, because no other thread may be able
+                to send. Then no try begins after the timeout, but the caller waits for the last one.
 
         Raises:
             TokenError: If no token can be obtained.
@@ -121,17 +121,35 @@ class TokenSource:
                 joined = step
             if now.monotonic >= give_up_at:
                 raise self._error.of(out_of_time(timeout, sent=step.credentials is not None))
+            if in_caller and not step.ended:
+                # Another thread runs it. The first of the two with an outcome ends it.
+                self._run(step, in_caller=True)
+                continue
             yield Wait(step, min(give_up_at, step.deadline) - now.monotonic)
 
-    def refuse(self, fingerprint: int, host: str) -> bool:
+    def refuse(self, fingerprint: int, host: str, *, in_caller: bool = False) -> bool:
         """
         Note that *host* answered 401 to the token with this fingerprint.
+
+        With *in_caller*, the replacement is fetched here, in the calling thread, before another thread can begin to.
 
         Returns:
             Whether the request can be sent again with the token that `token` gives. False: the token stays.
         """
-        with self._lock:
-            resend = self._state.refuse(fingerprint, host, Instant.now(self.fetcher.clock))
+        in_caller = in_caller and not self._would_wait_for_itself()
+        begun: Fetch | None = None
+        try:
+            with self._lock:
+                now = Instant.now(self.fetcher.clock)
+                resend = self._state.refuse(fingerprint, host, now)
+                if resend and in_caller:
+                    self._state.decide(host, None, now)
+                    begun = self._take_begun_fetch()
+            if begun is not None:
+                self._start(begun, in_caller=True)
+        except BaseException:
+            self._give_up(begun)
+            raise
         refusal = (fingerprint, resend)
         if refusal != self._logged_refusal:
             # Remember first: the log handler may send a request, which may be refused too.
@@ -156,11 +174,7 @@ class TokenSource:
     # A caller that can't wait
 
     def _would_wait_for_itself(self) -> bool:
-        """
-        Whether this thread holds the lock, or is the one that starts or runs the fetch.
-
-        It is then a signal handler that interrupted that work, or a credentials callable that asks its own auth object.
-        """
+        """Whether this is a signal handler that interrupted the work on a fetch, or a credentials callable that needs a token."""
         fetch = self._state.fetch
         starts_or_runs = fetch is not None and not fetch.ended and fetch.runner == threading.get_ident()
         holds: bool = self._lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001 - the only way to ask an RLock

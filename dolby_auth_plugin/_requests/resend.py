@@ -41,6 +41,17 @@ def why_not_resendable(request: requests.PreparedRequest) -> str | None:
         return f"its body ({kind}) can be read only once"
 
 
+def is_from_a_mock(response: requests.Response) -> bool:
+    """
+    Whether a mock has answered, and not an adapter of requests.
+
+    requests-mock holds a lock while response hooks run. So a fetch in another thread could not send its token request, and a
+    hook that waits for that fetch would wait in vain.
+    """
+    connection = getattr(response, "connection", None)
+    return connection is not None and all(base.__name__ != "HTTPAdapter" for base in type(connection).__mro__)
+
+
 def read_body(response: requests.Response) -> None:
     """
     Read the body of a refused response, within limits.

@@ -14,11 +14,12 @@ from ..family import AsyncFamilyContract, FamilyContract
 from ..servers import Reply, serving
 
 
+# By default, threads and asyncio are tested with httpx, and trio with httpx2. Their code is the same.
+@pytest.mark.slow
 class TestHttpx2(FamilyContract):
     driver = HttpxDriver("httpx2")
 
 
-# By default, asyncio is tested with httpx and trio with httpx2. Their code is the same.
 @pytest.mark.slow
 class TestHttpx2Asyncio(AsyncFamilyContract):
     driver = AsyncHttpxDriver("httpx2", "asyncio")

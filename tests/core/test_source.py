@@ -385,6 +385,59 @@ def test_a_caller_whose_own_time_ends_before_the_token_request_is_told_so() -> N
     wait_for_fetches()
 
 
+def test_a_refusal_may_fetch_the_replacement_before_any_other_thread_can_begin_to() -> None:
+    """Another thread's fetch could not send if this one is in a hook of requests-mock, which holds a lock."""
+    runners: list[int] = []
+    sender = ScriptedSender(*[lambda: runners.append(threading.get_ident())] * 2)
+    subject = make_source(sender)
+    old = subject.token(HOST)
+
+    assert subject.refuse(old.fingerprint, HOST, in_caller=True)
+
+    assert runners[1:] == [threading.get_ident()]
+    assert subject.ready() is subject.token(HOST) is not old
+
+
+def test_a_refusal_that_leaves_the_token_fetches_nothing_in_the_caller() -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    while subject.refuse(subject.token(HOST).fingerprint, HOST, in_caller=True):
+        pass
+
+    assert sender.count == 5
+    assert subject.ready() is not None
+
+
+def test_an_interrupt_before_the_fetch_of_a_refusal_leaves_no_fetch_that_others_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    token = subject.token(HOST)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenSource, "_start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            subject.refuse(token.fingerprint, HOST, in_caller=True)
+
+    assert subject.token(HOST).value == "token-2"
+
+
+def test_a_signal_handler_that_is_refused_begins_no_fetch_of_its_own() -> None:
+    """It interrupted the holder of the lock."""
+    sender = ScriptedSender()
+    subject = make_source(sender)
+    token = subject.token(HOST)
+
+    with lock_of(subject):
+        assert subject.refuse(token.fingerprint, HOST, in_caller=True)
+
+    assert sender.count == 1
+
+
 # Logging
 
 

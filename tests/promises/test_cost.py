@@ -67,8 +67,8 @@ class Answering:
 @contextmanager
 def allocated() -> Iterator[Callable[[], int]]:
     """Provides a function that returns the bytes allocated since the start and not freed."""
-    gc.collect()
-    # A collection would take most of the test's time if it looked at everything that pytest holds.
+    # A collection would take most of the test's time if it looked at everything that pytest holds. What is garbage already is
+    # not counted: `tracemalloc` knows only what is allocated from now on.
     gc.freeze()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
@@ -187,7 +187,7 @@ def test_a_decompression_bomb_takes_less_than_16_mib(driver: Driver, encodings: 
 
 
 @measured
-def test_an_hour_of_renewals_and_refusals_uses_no_more_memory() -> None:
+def test_half_an_hour_of_renewals_and_refusals_uses_no_more_memory() -> None:
     """Tokens live 4 s. There are many hosts, and each one refuses its first request."""
     driver = REQUESTS
     clock, sender = FakeClock(), Answering(life=4)
@@ -207,12 +207,12 @@ def test_an_hour_of_renewals_and_refusals_uses_no_more_memory() -> None:
     renew(KnownOrigins.LIMIT + 1)
     threads = threading.active_count()
     with allocated() as bytes_since:
-        renew(300)
+        renew(150)
         first = bytes_since()
-        renew(600)
+        renew(300)
         grown = bytes_since() - first
 
-    assert sender.count > 900
+    assert sender.count > 450
     assert grown < 4096
     assert threading.active_count() <= threads
 

@@ -196,7 +196,7 @@ tell(parent=[status(auth), status(auth)], child=exit_code(child))
 @pytest.mark.parametrize(
     ("state", "token_requests"),
     [
-        ("no token", 2),
+        pytest.param("no token", 2, marks=pytest.mark.slow),
         # The child inherits the token of the parent.
         ("a token", 1),
         ("a fetch in flight", 2),
@@ -657,11 +657,11 @@ atexit.register(lambda: tell(status=status(auth)))
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
-        ("no token", "requests"),
         ("no token", "httpx2-asyncio"),
+        pytest.param("no token", "requests", marks=pytest.mark.slow),
         pytest.param("no token", "httpx", marks=pytest.mark.slow),
         pytest.param("no token", "httpx-trio", marks=pytest.mark.slow),
-        ("a token", "requests"),
+        pytest.param("a token", "requests", marks=pytest.mark.slow),
         ("a fetch in flight", "requests"),
     ],
 )
