@@ -36,8 +36,11 @@ def drivers(threads: int, tasks: int, of: list[AsyncHttpxDriver]) -> pytest.Mark
     """
     All drivers, with the given numbers of callers. Tasks are spread over several clients.
 
-    The full number of tasks is slow. A tenth of it runs every time.
+    The full numbers are slow. 16 threads and a tenth of the tasks run every time.
     """
+
+    def in_threads(driver: Driver, threads: int, *marks: pytest.MarkDecorator) -> Any:
+        return pytest.param(driver, threads, 1, id=f"{driver.name}-{threads}-threads", marks=marks)
 
     def in_tasks(driver: AsyncHttpxDriver, tasks: int, clients: int, *marks: pytest.MarkDecorator) -> Any:
         return pytest.param(driver, tasks, clients, id=f"{driver.name}-{driver.backend}-{tasks}-tasks", marks=marks)
@@ -45,8 +48,9 @@ def drivers(threads: int, tasks: int, of: list[AsyncHttpxDriver]) -> pytest.Mark
     return pytest.mark.parametrize(
         ("driver", "callers", "clients"),
         [
-            *(pytest.param(driver, threads, 1, id=f"{driver.name}-{threads}-threads") for driver in THREADS),
-            *(in_tasks(driver, tasks // 10, 4) for driver in of),
+            *(in_threads(driver, 16) for driver in THREADS),
+            *(in_threads(driver, threads, pytest.mark.slow) for driver in THREADS if threads > 16),
+            *(in_tasks(driver, tasks // 10, 4) for driver in SOME_TASKS if driver in of),
             *(in_tasks(driver, tasks, 20, pytest.mark.slow) for driver in of),
         ],
     )
