@@ -38,7 +38,7 @@ from ..fakes import EPOCH, KEY, SECRET, TOKEN_URL, answer
 from .test_urls import CALLERS, agreement, redirects
 from .test_urls import TRIES as MORE_TRIES
 
-TRIES = hypothesis.settings(MORE_TRIES, max_examples=60)
+TRIES = hypothesis.settings(MORE_TRIES, max_examples=40)
 NOW = Instant(1000.0, EPOCH)
 ENDPOINT = TokenEndpoint(TOKEN_URL, None, 1234, "host/1.0")
 

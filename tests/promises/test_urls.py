@@ -505,7 +505,7 @@ def test_another_port_of_its_host_is_not_the_token_endpoint(callers: dict[str, C
 
 # The suite tries the same inputs each time. `nox -s fuzz` tries others.
 TRIES = hypothesis.settings(
-    max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=120, derandomize=True, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 
 
