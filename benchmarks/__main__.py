@@ -25,7 +25,7 @@ from rich.console import Console
 
 import dolby_auth_plugin
 
-from . import plots, report
+from . import plots, report, scaling
 from .scenarios import SCENARIOS, Result, Scenario, Way
 from .server import Server
 from .subjects import OURS, SUBJECTS, subjects
@@ -49,7 +49,7 @@ def main() -> None:
     if chosen.again:
         write(json.loads(RESULTS.read_text()))
         return
-    run = {"environment": environment(), "results": {}}
+    run: dict[str, Any] = {"environment": environment(), "results": {}}
     for scenario in SCENARIOS:
         if chosen.scenario and scenario.measure not in chosen.scenario:
             continue
@@ -62,6 +62,9 @@ def main() -> None:
             run["results"].setdefault(scenario.measure, {})[report.way_name(way)] = results
             console.print(report.table(scenario, way, results))
     if not chosen.scenario and not chosen.library:
+        console.rule("How it grows")
+        run["growth"] = scaling.measured()
+        scaling.show(run["growth"], console)
         DOCS.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(run) + "\n")
         write(run)
@@ -73,6 +76,7 @@ def write(run: dict[str, Any]) -> None:
     plots.draw(run, DOCS)
     report.write(report.summary(run), DOCS / "performance.md", "python -m benchmarks: the summary")
     report.write(report.of_run(run), DOCS / "performance.md", "python -m benchmarks")
+    scaling.write(run["growth"], DOCS)
 
 
 def measured(scenario: Scenario, way: Way) -> dict[str, Result]:

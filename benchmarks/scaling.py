@@ -2,7 +2,7 @@
 How time and memory grow with threads, tasks and auth objects: `python -m benchmarks.scaling`, from the root of the
 project.
 
-It prints tables, and writes `docs/performance-scaling.svg` and a section of `docs/performance.md`. CI does not run it.
+It prints tables. A full run of `python -m benchmarks` writes them into `docs/performance.md`, with a plot.
 """
 
 from __future__ import annotations
@@ -24,16 +24,12 @@ from rich.table import Table
 from dolby_auth_plugin import AppCredentials
 
 from . import plots, report
+from .report import Rows
 from .senders import Target, plain_sender
 from .subjects import CONSTANT_HEADER, KEY, OURS, SECRET, subjects
 
-DOCS = Path(__file__).parent.parent / "docs"
-
 IN_MEMORY = Target("https://api.dolby.io/v1/auth/token", memory=True)
 API_URL = "https://api.dolby.com/media/jobs"
-
-# Values by column. The first column is the number of threads, tasks or objects.
-Rows = list[dict[str, float]]
 
 THREADS = (1, 2, 4, 8, 16, 32, 64)
 TASKS = (1, 10, 100, 1_000, 10_000)
@@ -184,33 +180,25 @@ def _allocated(work: Callable[[], object]) -> float:
     return memory
 
 
-def slope(rows: Rows, column: str) -> float:
-    """The growth of a value per additional thread, task or object. For columns with "each", the growth of the total."""
-    how_many = [row[next(iter(row))] for row in rows]
-    figures = [row[column] * (many if " each" in column else 1) for row, many in zip(rows, how_many, strict=True)]
-    return statistics.linear_regression(how_many, figures).slope
+def measured() -> dict[str, Rows]:
+    """How all of it grows."""
+    return {"threads": threads(), "tasks": tasks(), "objects": objects()}
 
 
-def _signed(value: float) -> str:
-    return f"{'+' if value >= 0 else '−'}{report.number(abs(value))}"
-
-
-def main() -> None:
-    console = Console()
-    found = {"threads": threads(), "tasks": tasks(), "objects": objects()}
-    text = []
-    for rows in found.values():
-        columns = list(rows[0])
-        lines = [[report.number(row[column]) for column in columns] for row in rows]
-        lines.append(["growth", *(_signed(slope(rows, column)) for column in columns[1:])])
+def show(found: dict[str, Rows], console: Console) -> None:
+    for columns, lines in report.growth(found):
         table = Table(*columns)
         for line in lines:
             table.add_row(*line)
         console.print(table)
-        text.append(report.markdown_table(columns, lines))
-    plots.scaling(found, DOCS / "performance-scaling.svg")
-    report.write("\n".join(text), DOCS / "performance.md", "python -m benchmarks.scaling")
+
+
+def write(found: dict[str, Rows], folder: Path) -> None:
+    """Write the tables and the plot into the documentation."""
+    text = "\n".join(report.markdown_table(*table) for table in report.growth(found))
+    plots.scaling(found, folder / "performance-scaling.svg")
+    report.write(text, folder / "performance.md", "python -m benchmarks: the growth")
 
 
 if __name__ == "__main__":
-    main()
+    show(measured(), Console())

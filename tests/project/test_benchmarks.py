@@ -100,6 +100,7 @@ def test_all_figures_of_the_page_are_those_of_the_last_full_run() -> None:
 
     assert report.summary(run) in page
     assert report.of_run(run) in page
+    assert all(report.markdown_table(*table) in page for table in report.growth(run["growth"]))
 
 
 def test_every_library_has_the_baseline_and_ours() -> None:
