@@ -306,6 +306,31 @@ def test_a_fork_at_any_moment_of_calls_in_other_threads_leaves_the_child_working
     assert start(FORK_STORM).facts() == {"codes": [0] * 25}
 
 
+FORK_DURING_UNFORKABLE_WORK = """
+import threading, time
+from dolby_auth_plugin._core.forks import unforkable
+from tests.child import exit_code, fork, tell
+
+begun, done = threading.Event(), []
+
+def work():
+    with unforkable:
+        begun.set()
+        time.sleep(0.2)
+        done.append(True)
+
+threading.Thread(target=work).start()
+assert begun.wait(10)
+child = fork(lambda: done == [True])
+tell(parent=done, child=exit_code(child))
+"""
+
+
+@needs_fork
+def test_a_fork_waits_for_the_end_of_work_that_it_must_not_interrupt(start: Start) -> None:
+    assert start(FORK_DURING_UNFORKABLE_WORK).facts() == {"parent": [True], "child": 0}
+
+
 FORK_WHILE_A_CONTEXT_IS_MADE = """
 import importlib, ssl, threading
 from tests.child import LIBRARY, adapter, exit_code, fork, library, tell
