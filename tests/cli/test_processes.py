@@ -28,7 +28,7 @@ def test_processes_share_one_token() -> None:
 
 
 def test_a_process_counts_its_cache_operations(sandbox: Sandbox, tmp_path: Path) -> None:
-    done = work(sandbox.url, sandbox.options, FileTokenCache(tmp_path / "cache"), 0.2, threading.Barrier(1))
+    done = work(sandbox.url, sandbox.options, FileTokenCache(tmp_path / "cache"), 1, threading.Barrier(1))
 
     # Load, lock, load, store.
     assert (4, []) == (done.operations, done.failures)
@@ -39,7 +39,7 @@ def test_a_process_counts_its_cache_operations(sandbox: Sandbox, tmp_path: Path)
 def test_failures_are_shown_and_the_status_is_1(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.fail_token_requests(status=401, times=1000)
 
-    done = work(sandbox.url, sandbox.options, FileTokenCache(tmp_path / "cache"), 0.2, threading.Barrier(1))
+    done = work(sandbox.url, sandbox.options, FileTokenCache(tmp_path / "cache"), 1, threading.Barrier(1))
 
     assert done.calls == len(done.failures) > 1
     assert done.failures[0].startswith("TokenError: ")
