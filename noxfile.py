@@ -211,7 +211,7 @@ def alone(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def mutations(session: nox.Session) -> None:
-    """Break the package in many ways; some test must fail each time. Takes some ten minutes, so `.ci/run` leaves it out."""
+    """Break the package in many ways; some test must fail each time. Takes some twenty minutes, so `.ci/run` leaves it out."""
     session.install("-e", ".[test]", "-r", "tests/tools/requirements.txt")
     session.run("python", "-m", "tests.mutations", *session.posargs)
 

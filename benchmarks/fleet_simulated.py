@@ -163,7 +163,7 @@ class Source(TokenSource):
         super().__init__(fetcher, TokenError)
         self._world = world
 
-    def _start(self, fetch: Fetch, *, in_caller: bool) -> None:
+    def _start(self, fetch: Fetch, *, in_caller: bool = False) -> None:
         self._world.at(self._world.now, lambda: self._run(fetch))
 
     def _would_wait_for_itself(self) -> bool:

@@ -189,11 +189,9 @@ class DolbyAuth(BaseAuth, AuthBase):
                 self._allowed_prefixes = tuple({*self._allowed_prefixes, prefix})
         return host
 
-    def _obtain(
-        self, host: str | None, request: requests.PreparedRequest | None, *, in_caller: bool = False
-    ) -> AccessToken:
+    def _obtain(self, host: str | None, request: requests.PreparedRequest | None) -> AccessToken:
         try:
-            return self._source.token(host, in_caller=in_caller)
+            return self._source.token(host)
         except _TokenError as error:
             error.request = without_secrets(
                 request or requests.Request("POST", self._source.fetcher.endpoint.shown_url).prepare()
@@ -254,7 +252,7 @@ class DolbyAuth(BaseAuth, AuthBase):
             # A mock's wrapper around the request does not forward attributes that are set on it.
             request.hooks["response"] = others
 
-    def _may_be_resent(self, response: requests.Response, host: str, *, in_caller: bool) -> bool:
+    def _may_be_resent(self, response: requests.Response, host: str) -> bool:
         """Note the refusal, and tell whether the refused request can be sent again. Its body is then back at its start."""
         request = response.request
         if response.history and response.history[-1].status_code == 401:
@@ -263,7 +261,7 @@ class DolbyAuth(BaseAuth, AuthBase):
         # If the header is missing, requests removed it on a redirect between two allowed hosts.
         if "Authorization" in request.headers:
             token = hash(request.headers["Authorization"])
-            if not self._is_ours(request) or not self._source.refuse(token, host, in_caller=in_caller):
+            if not self._is_ours(request) or not self._source.refuse(token, host, in_caller=is_from_a_mock(response)):
                 return False
         if getattr(response, "connection", None) is None:
             return False
@@ -275,14 +273,13 @@ class DolbyAuth(BaseAuth, AuthBase):
 
     def _resent(self, response: requests.Response, host: str, kwargs: dict[str, Any]) -> requests.Response:
         """The answer to the refused request, sent again with another token. If that is impossible, the 401 itself."""
-        in_caller = is_from_a_mock(response)
-        if not self._may_be_resent(response, host, in_caller=in_caller):
+        if not self._may_be_resent(response, host):
             return response
         request, connection = response.request, response.connection
         if not kwargs["stream"]:
             read_body(response)
             response.close()
-        token = self._obtain(host, request, in_caller=in_caller)
+        token = self._obtain(host, request)
         if request.headers.get("Authorization") is token.authorization:
             # The token was not replaced. A new token with the same text would be another object, and would be sent.
             return response

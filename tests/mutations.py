@@ -285,7 +285,6 @@ MUTATIONS = [
             "a refused signal handler fetches inside the lock",
         ),
         ("if resend and in_caller:", "if False:", "others begin what a mock's hook must fetch"),
-        ("if in_caller and not step.ended:", "if False:", "a mock's hook waits for a fetch", "adapters/test_mocks.py"),
         ("            self._give_up(begun)\n", "            pass\n", "an interrupted hook strands the others"),
         ("        return holds or starts_or_runs\n", "        return holds\n", "a callable waits for its own fetch"),
         ("return holds or starts_or_runs", "return starts_or_runs", "a handler inside the lock waits"),
@@ -825,8 +824,8 @@ MUTATIONS = [
             _FIRST_DAY,
         ),
         (
-            "request, in_caller=in_caller)",
-            "request)",
+            "in_caller=is_from_a_mock(response)",
+            "in_caller=False",
             "the fetch of a hook waits for a mock's lock",
             "adapters/test_mocks.py",
         ),

@@ -30,7 +30,7 @@ _VALUE = re.compile(r"""(?:'([^'\\]*)'|"([^"\\$`]*)"|([^\s'"\\$`#]*))(?:\s+#.*)?
 
 def paths(path: str | os.PathLike[str], secret_path: str | os.PathLike[str] | None = None) -> list[Path]:
     # The method of Path raises an error if there is no home folder. Here, the path is then not found.
-    return [Path(os.path.expanduser(given)) for given in (path, secret_path) if given is not None]  # noqa: PTH111
+    return [Path(os.path.expanduser(given)) for given in (path, secret_path) if given is not None]  # noqa: PTH111 - see above
 
 
 def read(files: list[Path], pairs: tuple[tuple[str, str], ...]) -> tuple[str, str] | Exception:

@@ -76,27 +76,23 @@ class TokenSource:
         monotonic, wall = self._monotonic, self._wall
         return token if monotonic() < renew_monotonic and wall() < renew_wall else None
 
-    def token(self, host: str | None = None, timeout: float | None = None, *, in_caller: bool = False) -> AccessToken:
+    def token(self, host: str | None = None, timeout: float | None = None) -> AccessToken:
         """
         A good token. Waits in this thread if necessary.
 
         Args:
             host: The `host:port` that the token is for. None: a token that no host refused.
             timeout: Seconds that this caller waits at most, if shorter than the source's own timeout.
-            in_caller: Whether the fetch that this caller needs runs in the calling thread, because no other thread may be able
-                to send. Then no try begins after the timeout, but the caller waits for the last one.
 
         Raises:
             TokenError: If no token can be obtained.
         """
-        steps = self.steps(host, timeout, in_caller=in_caller)
+        steps = self.steps(host, timeout)
         while isinstance(step := next(steps), Wait):
             step.in_thread()
         return step
 
-    def steps(
-        self, host: str | None, timeout: float | None, *, in_caller: bool = False
-    ) -> Generator[Wait | AccessToken, None, None]:
+    def steps(self, host: str | None, timeout: float | None) -> Generator[Wait | AccessToken, None, None]:
         """
         The steps to a token. The caller does each `Wait` in its own way; the last step is the token.
 
@@ -111,7 +107,7 @@ class TokenSource:
         joined: Fetch | None = None
         while True:
             now = Instant.now(self.fetcher.clock)
-            step = self._step(host, joined, now, in_caller=in_caller)
+            step = self._step(host, joined, now)
             if isinstance(step, AccessToken):
                 yield step
                 return
@@ -121,17 +117,14 @@ class TokenSource:
                 joined = step
             if now.monotonic >= give_up_at:
                 raise self._error.of(out_of_time(timeout, sent=step.credentials is not None))
-            if in_caller and not step.ended:
-                # Another thread runs it. The first of the two with an outcome ends it.
-                self._run(step, in_caller=True)
-                continue
             yield Wait(step, min(give_up_at, step.deadline) - now.monotonic)
 
     def refuse(self, fingerprint: int, host: str, *, in_caller: bool = False) -> bool:
         """
         Note that *host* answered 401 to the token with this fingerprint.
 
-        With *in_caller*, the replacement is fetched here, in the calling thread, before another thread can begin to.
+        With *in_caller*, the replacement is fetched here, in the calling thread, unless a fetch runs already. Then no try begins
+        after the timeout, but the caller waits for the last one.
 
         Returns:
             Whether the request can be sent again with the token that `token` gives. False: the token stays.
@@ -174,7 +167,11 @@ class TokenSource:
     # A caller that can't wait
 
     def _would_wait_for_itself(self) -> bool:
-        """Whether this is a signal handler that interrupted the work on a fetch, or a credentials callable that needs a token."""
+        """
+        Whether this thread holds the lock, or is the one that starts or runs the fetch.
+
+        It is then a signal handler that interrupted that work, or a credentials callable that asks its own auth object.
+        """
         fetch = self._state.fetch
         starts_or_runs = fetch is not None and not fetch.ended and fetch.runner == threading.get_ident()
         holds: bool = self._lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001 - the only way to ask an RLock
@@ -188,7 +185,7 @@ class TokenSource:
 
     # One step of a caller
 
-    def _step(self, host: str | None, joined: Fetch | None, now: Instant, *, in_caller: bool) -> AccessToken | Fetch:
+    def _step(self, host: str | None, joined: Fetch | None, now: Instant) -> AccessToken | Fetch:
         """The token for a caller, or the fetch that it waits for; starts a fetch that the state has begun."""
         begun: Fetch | None = None
         try:
@@ -200,7 +197,7 @@ class TokenSource:
             if overdue is not None:
                 wake_callers(overdue)
             if begun is not None:
-                self._start(begun, in_caller=in_caller)
+                self._start(begun)
         except BaseException:
             self._give_up(begun or self._state.fetch)
             raise
@@ -226,7 +223,7 @@ class TokenSource:
 
     # Fetches
 
-    def _start(self, fetch: Fetch, *, in_caller: bool) -> None:
+    def _start(self, fetch: Fetch, *, in_caller: bool = False) -> None:
         """Run *fetch* in a thread of its own; or in this one, if the caller wants that and needs the token."""
         if in_caller and not fetch.is_renewal:
             self._run(fetch, in_caller=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,8 +26,7 @@ from dolby_auth_plugin.requests import DolbyAuth, TokenError
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..contract import CLASSIC
-from ..fakes import TOKEN_URL, wait_for_fetches
-from ..internals import begin_fetch
+from ..fakes import TOKEN_URL
 
 DOLBY = "https://api.dolby.com/media/jobs"
 VAULT = "https://vault.example/keys"
@@ -108,6 +107,29 @@ def test_a_401_from_a_mounted_adapter_is_healed_by_a_real_token_endpoint(sandbox
     assert sandbox.token_requests == 2
 
 
+def test_eight_threads_with_a_mounted_adapter_cost_one_token_request_for_a_refused_token(sandbox: Sandbox) -> None:
+    """No lock keeps their hooks apart, as `requests_mock.Mocker` does."""
+    auth = DolbyAuth(**{**sandbox.options, "allowed_hosts": ["api.dolby.com"]})
+    old = auth.token().authorization
+    sandbox.latency = 0.3
+    together = threading.Barrier(8)
+
+    def answer(request: Any, context: Any) -> str:
+        if request.headers["Authorization"] == old:
+            together.wait(10)
+            context.status_code = 401
+        return "the body"
+
+    with requests.Session() as session, ThreadPoolExecutor(8) as pool:
+        adapter = requests_mock.Adapter()
+        adapter.register_uri("POST", DOLBY, text=answer)
+        session.mount("https://", adapter)
+        answers = list(pool.map(lambda _: send(auth, session), range(8)))
+
+    assert [HEALED] * 8 == answers
+    assert sandbox.token_requests == 2
+
+
 def test_real_calls_through_a_mock_are_healed(sandbox: Sandbox) -> None:
     with requests_mock.Mocker(real_http=True), requests.Session() as session:
         session.auth = DolbyAuth(**sandbox.options)
@@ -127,28 +149,6 @@ def test_eight_threads_under_a_mock_cost_one_token_request_for_a_refused_token()
 
     assert {(200, "the body")} == {answer[:2] for answer in answers}
     assert 2 == sum(request.url == TOKEN_URL for request in mock.request_history)
-
-
-def test_a_hook_that_needs_the_token_of_a_fetch_in_another_thread_does_not_wait_for_the_mocks_lock() -> None:
-    """That fetch can't send before the hook ends. Without a second one, both would wait for ten seconds."""
-    auth = DolbyAuth(**CLASSIC)
-    began = time.monotonic()
-
-    def answer(request: Any, context: Any) -> str:
-        """The mock has its lock now. Somebody drops the token, and needs another one."""
-        if request.headers["Authorization"] == "Bearer one":
-            context.status_code = 401
-            auth.invalidate()
-            begin_fetch(auth)
-        return "the body"
-
-    with requests_mock.Mocker() as mock:
-        mock.post(TOKEN_URL, [{"json": {"access_token": "one"}}, {"json": {"access_token": "two"}}])
-        mock.post(DOLBY, text=answer)
-
-        assert send(auth) == HEALED
-        assert time.monotonic() - began < 5
-        wait_for_fetches()
 
 
 def test_a_failure_of_a_mocked_token_endpoint_after_a_401_is_a_token_error() -> None:

@@ -96,7 +96,7 @@ def test_the_name_of_an_entry_is_the_same_in_all_releases() -> None:
 
 
 def test_each_process_draws_its_own_moment_of_renewal() -> None:
-    tokens = [entry.token for chance in (0.0, 1.0) if (entry := SEAL.open(SEALED, NOW, lambda: chance))]  # noqa: B023
+    tokens = [entry.token for chance in (0.0, 1.0) if (entry := SEAL.open(SEALED, NOW, lambda: chance))]  # noqa: B023 - called at once
 
     assert [1500.0, 1590.0] == [token.renew_at.wall - EPOCH for token in tokens if token]
 

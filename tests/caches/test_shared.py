@@ -831,13 +831,16 @@ def test_a_slow_cache_keeps_no_lock(operation: str, caplog: pytest.LogCaptureFix
 def test_an_interrupt_while_the_cache_works_is_raised() -> None:
     """A fetch may run in the thread of a caller: at shutdown, or for a mock."""
     fleet = Fleet()
+    process = fleet.process()
+    old = process.token(HOST)
+    wait_for_fetches()
     fleet.cache.trouble["store"] = raising(KeyboardInterrupt())
 
     with pytest.raises(KeyboardInterrupt):
-        fleet.process().token(in_caller=True)
+        process.refuse(old.fingerprint, HOST, in_caller=True)
 
     assert not fleet.cache.locks
-    assert ASKS == fleet.cache.operations
+    assert [*ASKS, *ASKS] == fleet.cache.operations
 
 
 # Operations

@@ -91,7 +91,7 @@ class SecretsManager:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def get_secret_value(self, *, SecretId: str, VersionId: str = "", VersionStage: str = "") -> dict[str, Any]:  # noqa: N803
+    def get_secret_value(self, *, SecretId: str, VersionId: str = "", VersionStage: str = "") -> dict[str, Any]:  # noqa: N803 - the names of boto3
         assert SecretId == "dolby-io"
         return {"Name": SecretId, "SecretString": self._text}
 
