@@ -1,5 +1,5 @@
 """
-The pages, from the files of the checkout. No I/O here but reading.
+The pages, made from the files of the checkout.
 
 The files work where they are, on a code host, and on the site. So links lead from file to file, and are rewritten for the site.
 A diagram is Mermaid text in the page, and becomes two images, for the light and the dark scheme. A line that is a link to a program in
