@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from .servers import Server, serving
 if TYPE_CHECKING:
     from dolby_auth_plugin.sandbox import Sandbox
 
-# By default, hypothesis makes a folder of its own in the checkout.
+# By default, Hypothesis makes a folder of its own in the checkout. The README's commands install beside this one, into a folder
+# named `site-packages`: in any other, Hypothesis would parse all libraries, in search of constants, and take seconds for it.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parent.parent / ".try" / ".hypothesis"))
 
 # No test may read or change the keyring of the person who runs it.
@@ -45,6 +47,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Three processes for two cores: many tests wait for a deadline, a server or a process."""
     return -(-(os.cpu_count() or 1) * 3 // 2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector away from the tests and their modules: they are many, and none of them is garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

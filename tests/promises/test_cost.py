@@ -72,8 +72,6 @@ def allocated() -> Iterator[Callable[[], int]]:
     """Provides a function that returns the bytes allocated since the start and not freed."""
     # What is garbage already must not leave Python's tables of threads while the test runs: they would grow and shrink.
     gc.collect()
-    # A collection would take most of the test's time if it looked at everything that pytest holds.
-    gc.freeze()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
 
@@ -85,7 +83,6 @@ def allocated() -> Iterator[Callable[[], int]]:
         yield since
     finally:
         tracemalloc.stop()
-        gc.unfreeze()
 
 
 def open_files() -> int:
