@@ -105,7 +105,7 @@ def test_a_key_without_a_secret_asks_for_it(
     """Also if the environment has a secret."""
     monkeypatch.setenv("DOLBYIO_APP_SECRET", "another secret")
 
-    done = http("-A", "dolby", "-a", dolby_auth_env.app_key, f"{dolby_auth_env.url}/media/jobs")
+    done = http("-A", "dolby", f"--auth={dolby_auth_env.app_key}", f"{dolby_auth_env.url}/media/jobs")
 
     assert (done.code, done.out, len(asked)) == (0, '{"jobs":[]}', 1)
     assert dolby_auth_env.app_key in asked[0]
@@ -176,6 +176,15 @@ def test_a_refused_pair_is_an_error_of_one_line_without_the_secret(http: Http, d
     assert done.error.startswith("http: error: TokenError: Dolby.io refused the app key 'my-k…' and its secret")
 
 
+def test_the_long_form_takes_a_key_that_begins_with_a_hyphen(http: Http, dolby_auth_env: Sandbox) -> None:
+    """One key in 64 does, and HTTPie takes it for options after `-a`."""
+    short = http("-A", "dolby", "-a", "-my-key:my-canary", f"{dolby_auth_env.url}/media/jobs")
+    long = http("-A", "dolby", "--auth=-my-key:my-canary", f"{dolby_auth_env.url}/media/jobs")
+
+    assert (short.code, "argument --auth/-a: expected one argument" in short.error) == (1, True)
+    assert long.error.startswith("http: error: TokenError: Dolby.io refused the app key '-my-…' and its secret")
+
+
 @pytest.mark.parametrize("secret", ["", "typed"])
 def test_a_session_keeps_the_key_and_no_secret(
     secret: str, http: Http, dolby_auth_env: Sandbox, asked: list[str], tmp_path: Path
@@ -184,7 +193,7 @@ def test_a_session_keeps_the_key_and_no_secret(
     given = f"{dolby_auth_env.app_key}:{dolby_auth_env.app_secret}" if secret else dolby_auth_env.app_key
     url = f"{dolby_auth_env.url}/media/jobs"
 
-    codes = [http("-A", "dolby", "-a", given, "--session=mine", url).code, http("--session=mine", url).code]
+    codes = [http("-A", "dolby", f"--auth={given}", "--session=mine", url).code, http("--session=mine", url).code]
 
     assert (codes, len(asked)) == ([0, 0], 0 if secret else 1)
     assert auth_in_session(tmp_path, "mine") == {"type": "dolby", "raw_auth": dolby_auth_env.app_key}
@@ -204,7 +213,7 @@ def test_a_session_does_not_use_the_credentials_of_another_application(
     http: Http, dolby_auth_env: Sandbox, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{dolby_auth_env.url}/media/jobs"
-    http("-A", "dolby", "-a", dolby_auth_env.app_key, "--session=mine", url)
+    http("-A", "dolby", f"--auth={dolby_auth_env.app_key}", "--session=mine", url)
     monkeypatch.setenv("DOLBYIO_APP_KEY", "other-key")
 
     done = http("--session=mine", url)

@@ -49,7 +49,7 @@ def test_the_secret_is_asked_for_at_the_terminal_and_not_shown(sandbox: Sandbox,
 
     child, terminal = pty.fork()
     if child == 0:
-        options = ("-A", "dolby", "-a", sandbox.app_key, "--pretty=none")
+        options = ("-A", "dolby", f"--auth={sandbox.app_key}", "--pretty=none")
         os.execve(HTTP, ["http", *options, f"{sandbox.url}/media/jobs"], environment)
 
     shown = b""
