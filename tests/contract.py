@@ -503,7 +503,7 @@ class AuthContract:
     @pytest.mark.parametrize(
         "raw",
         [
-            b"HTTP/1.1 401 X\r\nContent-Encoding: gzip\r\nContent-Length: 6\r\n\r\nnogzip",
+            b"HTTP/1.1 401 X\r\nConnection: close\r\nContent-Encoding: gzip\r\nContent-Length: 6\r\n\r\nnogzip",
             b"HTTP/1.1 401 X\r\nContent-Length: 100\r\n\r\ntruncated",
             b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbroken",
             b"HTTP/1.1 401 X\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 300_000,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dolby_auth_plugin.sandbox import Sandbox
+from dolby_auth_plugin.sandbox import RequestRecord, Sandbox
 
 from ..contract import on_clock
 from ..drivers import AsyncHttpxDriver, Driver, HttpxDriver, Seen
@@ -25,6 +25,8 @@ from ..fakes import FakeClock, Gate, HastyClock, eventually, wait_for_fetches
 from ..internals import is_fetching, set_sandbox_clock, source_of, waiting
 from ..matrix import HTTPX, REQUESTS, each
 from ..servers import Received, Reply, Server
+
+Observer = Callable[[RequestRecord], object]
 
 THREADS: list[Driver] = [REQUESTS, HTTPX]
 TASKS = [AsyncHttpxDriver(library, loop) for library in ("httpx", "httpx2") for loop in ("asyncio", "trio")]
@@ -54,6 +56,22 @@ def drivers(threads: int, tasks: int, of: list[AsyncHttpxDriver]) -> pytest.Mark
             *(in_tasks(driver, tasks, 20, pytest.mark.slow) for driver in of),
         ],
     )
+
+
+@pytest.fixture
+def observers() -> list[Observer]:
+    """What a test adds is called at the end of each request to the sandbox, in the sandbox's thread."""
+    return []
+
+
+@pytest.fixture
+def sandbox(observers: list[Observer]) -> Iterator[Sandbox]:
+    def observe(record: RequestRecord) -> None:
+        for observer in observers:
+            observer(record)
+
+    with Sandbox(on_request=observe) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -191,20 +209,31 @@ def test_nobody_waits_for_a_renewal(
 
 @drivers(threads=64, tasks=500, of=SOME_TASKS)
 def test_a_revocation_costs_one_token_request_and_no_call_fails(
-    sandbox: Sandbox, make: Callable[..., Any], driver: Driver, callers: int, clients: int
+    sandbox: Sandbox,
+    observers: list[Observer],
+    make: Callable[..., Any],
+    driver: Driver,
+    callers: int,
+    clients: int,
 ) -> None:
-    """Two revocations a few seconds apart cost two token requests."""
+    """Two revocations a few seconds apart, each in the middle of a crowd, cost two token requests."""
     clock = FakeClock()
     auth = make(driver, clock=clock)
+    until_revocation = 0
 
-    with driver.open(auth, clients) as client, ThreadPoolExecutor(1) as pool:
+    def revoke(record: RequestRecord) -> None:
+        nonlocal until_revocation
+        if record.path == "/media/jobs":
+            until_revocation -= 1
+            if until_revocation == 0:
+                sandbox.revoke_all()
+
+    with driver.open(auth, clients) as client:
         seen = client.crowd(1, "GET", f"{sandbox.url}/media/jobs")
+        observers.append(revoke)
         for revocations in (1, 2):
-            crowd = pool.submit(client.crowd, callers, "GET", f"{sandbox.url}/media/jobs")
-            under_way = sandbox.api_calls + callers // 4
-            eventually(lambda: sandbox.api_calls >= under_way)  # noqa: B023 - evaluated in this iteration
-            sandbox.revoke_all()
-            seen += crowd.result(60)
+            until_revocation = callers // 4
+            seen += client.crowd(callers, "GET", f"{sandbox.url}/media/jobs")
             assert sandbox.token_requests == 1 + revocations
             clock.advance(2)
 
