@@ -6,6 +6,7 @@ import gc
 import os
 import random
 from collections.abc import Generator, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Keep the garbage collector away from the tests and their modules: they are many, and none of them is garbage."""
+    # At its import, Hypothesis registers the random numbers of other libraries, and warns if only frozen objects hold them.
+    import_module("hypothesis")
     gc.disable()
     try:
         return (yield)
