@@ -31,10 +31,26 @@ Settings: TypeAlias = Mapping[str, str | list[str] | None] | None
 
 # What setup.cfg and MANIFEST.in name. A checkout may hold anything else, even virtual environments.
 _NEEDED = {
-    ".ci", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md", "backend",
-    "benchmarks", "docs", "dolby_auth_plugin", "examples", "noxfile.py", "pyproject.toml", "setup.cfg", "tests",
+    ".ci",
+    ".github",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "SECURITY.md",
+    "backend",
+    "benchmarks",
+    "docs",
+    "dolby_auth_plugin",
+    "examples",
+    "noxfile.py",
+    "pyproject.toml",
+    "setup.cfg",
+    "tests",
     "website",
-}  # fmt: skip
+}
 
 
 def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None) -> str:

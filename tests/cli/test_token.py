@@ -158,7 +158,7 @@ def test_a_bad_argument_is_an_error_of_one_line(arguments: list[str], complaint:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("default")  # a user's Python prints a warning, ours raises it
 def test_a_scope_that_is_not_granted_is_a_warning_of_one_line(sandbox: Sandbox) -> None:
     result = run("token", "--scope", "comms:monitor:raed")
 

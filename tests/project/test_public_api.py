@@ -129,7 +129,9 @@ def test_a_module_imports_only_lower_layers(module: str) -> None:
     assert imports_of(module) <= below
 
 
-@pytest.mark.parametrize("module", [module for layer in LAYERS for module in layer if module[:5] in ("_core", "_http")])
+@pytest.mark.parametrize(
+    "module", [module for layer in LAYERS for module in layer if module.startswith(("_core.", "_httpx.", "caches."))]
+)
 def test_nothing_below_an_adapter_imports_an_http_library(module: str) -> None:
     """`_requests` may import requests, because only the adapter for requests imports it."""
     text = path_of(module).read_text()
@@ -203,6 +205,29 @@ def test_every_test_that_contributing_names_exists() -> None:
 
     assert len(named) > 15
     assert [] == [name for name in named if f"def {name}(" not in tests]
+
+
+def test_the_code_for_rare_cases_that_contributing_names_exists() -> None:
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("## Code for rare cases")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `([\w.]+)`", table, re.MULTILINE)
+
+    assert len(named) > 15
+    assert [] == [name for name in named if not all(re.search(rf"\b{part}\b", source) for part in name.split("."))]
+
+
+def test_each_exception_from_a_check_states_its_reason() -> None:
+    """In `tests/typing_errors.py`, the whole file is for the errors that type checkers must find."""
+    found, exception = [], re.compile(r"  # (noqa|type: ignore|pragma|pyright|fmt|ruff|mypy)\b")
+    explained = re.compile(r"  # (noqa: [A-Z\d, ]+|type: ignore\[[a-z, -]+\]|pragma: no (cover|branch)) (-|#) \S")
+    for folder in ("backend", "benchmarks", "dolby_auth_plugin", "examples", "tests", "website", "noxfile.py"):
+        for path in [*(ROOT / folder).rglob("*.py"), ROOT / folder]:
+            # The mutations are code in texts.
+            if path.is_file() and path.name not in ("typing_errors.py", "mutations.py"):
+                lines = path.read_text().splitlines()
+                found += [(path.name, line) for line in lines if exception.search(line) and not explained.search(line)]
+
+    assert [] == found
 
 
 def test_modules_and_functions_stay_short() -> None:

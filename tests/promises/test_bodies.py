@@ -293,6 +293,7 @@ def right_framing(body: Body, received: Received) -> tuple[str | None, str | Non
 # The tables
 
 
+# requests warns of a file in text mode, which is one of the bodies.
 @pytest.mark.filterwarnings("ignore::requests.exceptions.FileModeWarning")
 @bodies(again=True)
 def test_a_body_that_can_be_sent_again_arrives_whole_both_times(body: Body, scene: Scene) -> None:
