@@ -1,4 +1,4 @@
-"""The checks of the project. `nox` runs all of them, `nox -s lint` runs one."""
+"""The checks of the project. `nox` runs all but those with `default=False`, `nox -s lint` runs one."""
 
 from __future__ import annotations
 

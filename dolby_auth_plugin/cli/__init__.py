@@ -1,8 +1,8 @@
 """
 The command `dolby-auth`. `__main__` starts it.
 
-A module for each command. They import click only: everything else is imported when a command runs, so that help and completion are
-quick.
+A module for each command. They import click and values of `_core` only: everything else is imported when a command runs, so that help
+and completion are quick.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def test_a_refused_pair_is_an_error_of_one_line_without_the_secret(http: Http, d
 
 
 def test_the_long_form_takes_a_key_that_begins_with_a_hyphen(http: Http, dolby_auth_env: Sandbox) -> None:
-    """One key in 64 does, and HTTPie takes it for options after `-a`."""
+    """HTTPie takes it for options after `-a`. One key of the sandbox in 64 is such a key."""
     short = http("-A", "dolby", "-a", "-my-key:my-canary", f"{dolby_auth_env.url}/media/jobs")
     long = http("-A", "dolby", "--auth=-my-key:my-canary", f"{dolby_auth_env.url}/media/jobs")
 

@@ -718,8 +718,8 @@ tell(calling=True)
 
 
 @pytest.mark.skipif(
-    sys.version_info < (3, 11, 7),
-    reason="Python itself crashes there if daemon threads start threads at its end, also without the library: python/cpython#110052",
+    sys.version_info < (3, 11, 6),
+    reason="Python itself crashes there if daemon threads start threads at its end, also without the library: python/cpython#108987",
 )
 @kinds("requests", seldom=["httpx2-asyncio"])
 def test_daemon_threads_that_call_while_the_interpreter_ends_cause_no_output(kind: str, start: Start) -> None:
