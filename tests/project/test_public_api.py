@@ -214,7 +214,7 @@ def names_in(path: Path) -> set[str]:
         if isinstance(outer, ast.ClassDef | ast.Module):
             prefix = outer.name if isinstance(outer, ast.ClassDef) else path.stem
             slots = (value for node in outer.body if isinstance(node, ast.Assign) for value in ast.walk(node.value))
-            names |= {f"{prefix}.{slot.value}" for slot in slots if isinstance(slot, ast.Constant)}
+            names |= {f"{prefix}.{slot.value!s}" for slot in slots if isinstance(slot, ast.Constant)}
             for node in outer.body:
                 if isinstance(node, ast.Assign):
                     names |= {f"{prefix}.{target.id}" for target in node.targets if isinstance(target, ast.Name)}
