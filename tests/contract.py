@@ -874,8 +874,22 @@ class AuthContract:
         def broken() -> tuple[int, bytes]:
             raise ConnectionResetError(104, "Connection reset by peer")
 
+        auth = on_clock(self.driver.adapter.DolbyAuth(**CLASSIC, **self.driver.lend(broken, [])), FakeClock())
         with pytest.raises(TokenError, match="No answer from the token endpoint: Connection reset by peer"):
-            self.driver.token(self.driver.adapter.DolbyAuth(**CLASSIC, **self.driver.lend(broken, [])))
+            self.driver.token(auth)
+
+    def test_a_connection_that_breaks_once_in_a_lent_client_is_tried_again(self) -> None:
+        tried: list[int] = []
+
+        def broken_once() -> tuple[int, bytes]:
+            if not tried:
+                tried.append(1)
+                raise ConnectionResetError(104, "Connection reset by peer")
+            return 200, b'{"access_token":"abc"}'
+
+        auth = on_clock(self.driver.adapter.DolbyAuth(**CLASSIC, **self.driver.lend(broken_once, [])), FakeClock())
+
+        assert self.driver.token(auth).value == "abc"
 
     def test_an_error_in_a_credentials_callable_is_reported_with_its_place(
         self, caplog: pytest.LogCaptureFixture

@@ -311,8 +311,12 @@ MUTATIONS = [
             "        if too_late:\n",
             "the end of a fetch wakes nobody",
         ),
+        (" and fetch.outcome is not before:", ":", "shared: a token that stays is logged as new", _SHARED),
+        ("if in_caller and not isinstance(error, Exception):", "if in_caller:", "a fault in a caller's fetch escapes"),
+        ("is_renewal and not overdue.is_discarded", "is_renewal", "a discarded renewal that is overdue is logged"),
+        (" and fetch.is_renewal and not fetch.is_discarded", " and fetch.is_renewal", "a discarded renewal is logged"),
         (
-            "elif fetch.is_renewal and fetch.outcome is not None:",
+            "elif isinstance(fetch.outcome, Failure) and fetch.is_renewal and not fetch.is_discarded:",
             "elif False:",
             "no warning for a failed renewal",
             _REQUESTS,
@@ -391,6 +395,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_core/origins.py",
+        ("return answer is None or answer[1]", "return False", "the path never matters"),
         ("        self._answers[origin] = answer\n", "", "a log handler causes its own records", _FIRST_DAY),
         ("self._endpoint_is_logged = True", "pass", "a log handler that asks the endpoint has no end", _FIRST_DAY),
         ("            self._answers.clear()\n", "            pass\n", "memory without a bound"),
@@ -512,11 +517,13 @@ MUTATIONS = [
         ('        char.encode().decode("latin-1"),\n', "", "read as Latin-1"),
         ("printable(_SECRET_LIKE.sub(_HIDDEN, text))", "printable(text)", "long runs are shown"),
         ("        return _HIDDEN\n", "        pass\n", "a secret that is too long to search for is shown"),
+        ("text[: -_LONGEST_FORM * _SEARCHABLE_SECRET] or _HIDDEN", "text", "half a secret at the cut is shown"),
     ),
     *_mutations(
         "_core/failures.py",
         ("retryable=retryable and not refused_certificate", "retryable=retryable", "a bad certificate is tried again"),
-        ("return os.strerror(number)\n    text", "return str(error)\n    text", "the exception's own text is shown"),
+        ("except OverflowError:", "except ZeroDivisionError:", "an error number that is unknown raises"),
+        ("return _looked_up(number)\n    text", "return str(error)\n    text", "the exception's own text is shown"),
         ("except Exception:  # noqa: BLE001 - a", "except AttributeError:  # a", "a property of an exception raises"),
         ("waiting += [candidate.__cause__, candidate.__context__,", "waiting += [", "wrapped causes are not told"),
         ("== _WAITS_FOR_ITSELF:", '== "":', "code that waits for itself is not named", _REENTRANCE),
@@ -552,6 +559,13 @@ MUTATIONS = [
     ),
     *_mutations(
         "_core/fetch.py",
+        ("except KeyboardInterrupt:", "except ZeroDivisionError:", "an interrupt of credentials() is swallowed"),
+        (
+            "retryable=True)\n        except Exception",
+            "retryable=False)\n        except Exception",
+            "a reset is final",
+            _ADAPTERS,
+        ),
         (
             "except BaseException as error:  # noqa: BLE001 - this",
             "except Exception as error:  # this",

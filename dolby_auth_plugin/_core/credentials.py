@@ -20,8 +20,8 @@ from .errors import CredentialsError, CredentialsWarning
 # Dolby.io's guides.
 ENVIRONMENT = (("DOLBYIO_APP_KEY", "DOLBYIO_APP_SECRET"), ("APP_KEY", "APP_SECRET"))
 
-# Control characters, and lone surrogates, which have no UTF-8 form.
-_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# Control characters, and lone surrogates, which have no UTF-8 form. Compiled when a text needs it: that takes as long as an import.
+_UNSENDABLE = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 
 # Characters of an app key that messages show, and which ones, up to the first that no key has. People swap key and secret, or
 # paste both with a colon or a newline between.
@@ -228,12 +228,16 @@ def _complaint(what: str, value: str, *, is_key: bool = False) -> Exception | No
     given = f", got {shown_key(value)!r}" if is_key else ""
     if not value:
         return ValueError(f"the {what} is empty")
-    if value.endswith(("\n", "\r")) and not _UNSENDABLE.search(value.rstrip("\r\n")):
+    if value.endswith(("\n", "\r")) and not _is_unsendable(value.rstrip("\r\n")):
         return ValueError(
             f"the {what} ends in a newline, as files with secrets often do: remove it, as in text.rstrip()"
         )
-    if _UNSENDABLE.search(value):
+    if _is_unsendable(value):
         return ValueError(f"the {what} must not contain control characters or lone surrogates{given}")
     if is_key and ":" in value:
         return ValueError(f"the {what} must not contain a colon (RFC 7617 §2){given}")
     return None
+
+
+def _is_unsendable(text: str) -> bool:
+    return not str.isprintable(text) and re.search(_UNSENDABLE, text) is not None

@@ -91,9 +91,8 @@ def code_error(error: BaseException, what: str, reason: str = "") -> Failure:
 
 def described(error: BaseException) -> str:
     """The type and the place of an exception, with the operating system's words for its number."""
-    number = _attribute(error, "errno") if isinstance(error, OSError) else None
-    # Looked up: the text in the exception comes from the code that raised it.
-    words = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
+    known = _looked_up(_attribute(error, "errno")) if isinstance(error, OSError) else None
+    words = f": {known}" if known else ""
     if isinstance(error, TokenError) and _attribute(error, "reason") == _WAITS_FOR_ITSELF:
         words = ": it needs a token of the auth object that called it"
     return f"{printable(type(error).__name__)}{words} {_place(error.__traceback__)}"
@@ -170,10 +169,18 @@ def _words_for_number(error: OSError) -> str | None:
     if not isinstance(number, int):
         return None
     if number > 0 and not isinstance(error, ssl.SSLError):
-        # Looked up: the text in the exception comes from the code that raised it.
-        return os.strerror(number)
+        return _looked_up(number)
     text = _attribute(error, "strerror")
     return text if isinstance(text, str) else None
+
+
+def _looked_up(number: object) -> str | None:
+    """The operating system's words for an error number. The text in an exception comes from the code that raised it."""
+    try:
+        return os.strerror(number) if isinstance(number, int) and number > 0 else None
+    except OverflowError:
+        # The codes of some Windows libraries are larger than any number of the system.
+        return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -110,6 +110,9 @@ class Fetcher:
                 return AppCredentials(credentials.app_key, credentials.app_secret)
         except CredentialsError as error:
             return Failure(f"No app key and secret: {printable(str(error), 500)}", reason="no credentials")
+        except KeyboardInterrupt:
+            # This thread may be that of a caller: at shutdown, or for a mock.
+            raise
         except BaseException as error:  # noqa: BLE001 - this thread has no caller that could catch a SystemExit
             return code_error(error, "No app key and secret: credentials()", reason="no credentials")
         return Failure(
@@ -140,7 +143,7 @@ class Fetcher:
             outcome = self.endpoint.read(response, credentials, asked_at, self.chance)
         except (ConnectionError, TimeoutError) as error:
             # A transport of the user's may raise Python's own network errors.
-            return no_answer(error, retryable=False)
+            return no_answer(error, retryable=True)
         except Exception as error:  # noqa: BLE001 - hooks of a lent client may raise anything
             # Every fetch needs an outcome. Without one, each caller would start it again at once.
             return code_error(error, "The code that sends the token request")

@@ -57,8 +57,9 @@ class KnownOrigins:
         return host
 
     def path_matters(self, origin: Origin) -> bool:
-        """Whether two requests to *origin* can get different answers."""
-        return self.policy.has_token_endpoint(origin)
+        """Whether two requests to *origin* can get different answers, as far as is remembered."""
+        answer = self._answers.get(origin)
+        return answer is None or answer[1]
 
     def _ask(self, origin: Origin) -> tuple[str | None, bool]:
         host = self.policy.allowed_host(origin)

@@ -54,7 +54,7 @@ def log(level: int, event: Event, message: str, *values: object, **fields: objec
 
 def log_token(token: AccessToken, event: Event, began: Instant, now: Instant) -> None:
     """Log that a fetch, which *began* then, has its token *now*."""
-    lifetime = round(token.expires_at.timestamp() - began.wall)
+    lifetime = round(token.expires_at.timestamp() - now.wall)
     seconds = round(now.monotonic - began.monotonic, 3)
     scopes = None if token.scope is None else [printable(scope) for scope in sorted(token.scope)[:_MAX_SCOPES]]
     log(

@@ -20,6 +20,9 @@ from .errors import printable
 # shown. Dolby.io's secrets have about 43.
 _SEARCHABLE_SECRET, _SEARCHED_TEXT = 256, 8192
 
+# The longest form of a character: four bytes, percent-encoded twice.
+_LONGEST_FORM = len("%25F0") * 4
+
 # The module `html` has two thousand names, and takes a fifth of the package's import time.
 _HTML_NAMES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 
@@ -55,6 +58,7 @@ def basic(credentials: AppCredentials) -> str:
 
 
 def _redacted(text: str, credentials: AppCredentials) -> str:
+    is_cut = len(text) > _SEARCHED_TEXT
     text = text[:_SEARCHED_TEXT].replace(basic(credentials), _HIDDEN)
     # A key that messages show whole is no secret. The longer one first: the other may be a part of it.
     hidden = [credentials.app_secret]
@@ -67,6 +71,9 @@ def _redacted(text: str, credentials: AppCredentials) -> str:
         elif len(text) > _SEARCHABLE_SECRET:
             # The text is long enough to hold a secret that is too long to search for.
             return _HIDDEN
+    if is_cut:
+        # The cut may have left the first part of a secret at the end, where no search finds it.
+        text = text[: -_LONGEST_FORM * _SEARCHABLE_SECRET] or _HIDDEN
     return printable(_SECRET_LIKE.sub(_HIDDEN, text))
 
 

@@ -62,12 +62,12 @@ def unknown(scopes: Iterable[str]) -> list[str]:
 
     It never names a wider one, so a wildcard only for a wildcard with as many parts: a hint must not widen what a token may do.
     """
-    import difflib  # needed for misspelt scopes only
-
     known = [str(scope) for scope in Scope]
     sentences = []
     for scope in scopes:
         if scope not in known:
+            import difflib  # needed for misspelt scopes only
+
             is_widest = scope.endswith("*") and scope.count(":") <= 1
             candidates = [name for name in known if is_widest or "*" not in name]
             near = difflib.get_close_matches(scope, candidates, n=1, cutoff=0)[0]

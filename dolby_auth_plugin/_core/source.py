@@ -201,7 +201,7 @@ class TokenSource:
         except BaseException:
             self._give_up(begun or self._state.fetch)
             raise
-        if overdue is not None and overdue.is_renewal:
+        if overdue is not None and overdue.is_renewal and not overdue.is_discarded:
             # Log after the start: the log handler may need a token, and would wait for a fetch that nobody starts.
             log_renewal_failure(out_of_time(self.fetcher.timeout, sent=overdue.credentials is not None))
         if isinstance(step, Failure):
@@ -276,12 +276,12 @@ class TokenSource:
         try:
             outcome = self._obtain(fetch)
         except BaseException as error:  # noqa: BLE001 - reported as an outcome, or raised again
-            if in_caller:
+            if in_caller and not isinstance(error, Exception):
                 # A KeyboardInterrupt: the other callers ask again. The frames that it passed hold the token request and its answer,
                 # and a rendering of their locals would show both.
                 error.__context__ = None
                 raise error.with_traceback(None) from None
-            # No caller sees an exception of this thread. Without an outcome they would all ask again, and again.
+            # Every fetch needs an outcome. Without one, its callers would all ask again, and again.
             outcome = code_error(error, "The code that obtains the token")
         finally:
             self._end(fetch, outcome, began)
@@ -299,15 +299,15 @@ class TokenSource:
         with self._lock:
             now = Instant.now(self.fetcher.clock)
             too_late = fetch.ended
-            had_token = self._state.token is not None
+            before = self._state.token
             self._state.settle(fetch, outcome, now)
         wake_callers(fetch)
         if too_late:
             return
-        if isinstance(fetch.outcome, AccessToken):
-            event: Event = "token_found" if fetch.is_found else "token_renewed" if had_token else "token_obtained"
+        if isinstance(fetch.outcome, AccessToken) and fetch.outcome is not before:
+            event: Event = "token_found" if fetch.is_found else "token_renewed" if before else "token_obtained"
             log_token(fetch.outcome, event, began, now)
-        elif fetch.is_renewal and fetch.outcome is not None:
+        elif isinstance(fetch.outcome, Failure) and fetch.is_renewal and not fetch.is_discarded:
             log_renewal_failure(fetch.outcome)
 
     def reset_after_fork(self) -> None:

@@ -209,6 +209,19 @@ def test_refusals_that_change_nothing_cause_one_look_a_second() -> None:
     assert "store" not in fleet.cache.operations
 
 
+def test_a_token_that_stays_after_a_look_is_not_logged_as_a_new_one(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = Fleet()
+    process = fleet.process()
+    for _ in range(5):
+        replaced(process)
+    fleet.clock.advance(1.1)
+    caplog.clear()
+    caplog.set_level(logging.INFO, "dolby_auth_plugin")
+
+    assert replaced(process) == "token-5"
+    assert [] == caplog.records
+
+
 def test_a_denied_replacement_delays_nobody() -> None:
     """All processes look at once, and do not wait for each other."""
     fleet = Fleet(clock=CrowdClock())

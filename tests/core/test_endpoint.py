@@ -391,6 +391,18 @@ def test_an_error_text_is_cut() -> None:
     assert len(failure.description or "") <= 200
 
 
+@pytest.mark.parametrize("secret", ["Zq3vT8yLw1Rk6Pm9Xc2Hd5JbN7", "canary with spaces"])
+@pytest.mark.parametrize("part", [1, 8, 15, 17])
+def test_an_error_text_that_is_cut_within_a_secret_shows_no_part_of_it(secret: str, part: int) -> None:
+    """What stands before it becomes short when it is hidden, and would leave room for the rest."""
+    text = "A" * (8191 - part) + " " + secret
+
+    failure = endpoint().read(answer(400, error="bad", error_description=text), AppCredentials("k", secret), NOW)
+
+    assert isinstance(failure, Failure)
+    assert failure.description == "[hidden]"
+
+
 def test_an_error_text_is_hidden_if_it_could_hold_a_secret_that_is_too_long_to_search_for() -> None:
     """Words of few characters, which are no secret by their length alone."""
     credentials = AppCredentials("an-app-key", "canary " * 60)

@@ -97,6 +97,12 @@ def test_an_exception_whose_properties_raise_becomes_a_failure() -> None:
     assert "HostileError" in failure.message
 
 
+def test_an_error_number_that_the_system_does_not_know_becomes_a_failure() -> None:
+    """Some Windows libraries have larger ones."""
+    assert "No answer" in no_answer(OSError(2147942405, "canary"), retryable=True).message
+    assert "raised OSError (" in raised(OSError(2147942405, "canary")).message
+
+
 def test_a_certificate_error_without_a_message_becomes_a_failure() -> None:
     assert not no_answer(ssl.SSLCertVerificationError(), retryable=True).retryable
 

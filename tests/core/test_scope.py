@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 import pytest
@@ -85,3 +86,11 @@ def test_a_scope_is_missing_if_no_granted_scope_covers_it(
     asked: list[str], granted: set[str], lacking: list[str]
 ) -> None:
     assert lacking == missing(asked, frozenset(granted))
+
+
+def test_known_scopes_import_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the hint for another one needs `difflib`."""
+    monkeypatch.delitem(sys.modules, "difflib", raising=False)
+
+    assert unknown(["comms:*", *Scope]) == []
+    assert "difflib" not in sys.modules

@@ -212,6 +212,29 @@ def test_an_overdue_renewal_counts_as_failed(caplog: pytest.LogCaptureFixture) -
     wait_for_fetches()
 
 
+@pytest.mark.parametrize("is_overdue", [False, True])
+def test_the_failure_of_a_renewal_that_invalidate_discarded_is_not_logged(
+    is_overdue: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The record would say that the present token is used, and there is none."""
+    sender, clock = ScriptedSender(None, Failure("down", reason="down")), FakeClock()
+    subject = make_source(sender, clock)
+    subject.token()
+    clock.advance(1500)
+
+    with sender.held(), caplog.at_level(logging.WARNING, logger="dolby_auth_plugin"):
+        subject.token()
+        for _ in range(2):
+            assert sender.arrived.acquire(timeout=5)
+        subject.invalidate()
+        if is_overdue:
+            clock.advance(30)
+            next(subject.steps(None, None))
+    wait_for_fetches()
+
+    assert [] == caplog.records
+
+
 def test_a_callers_own_timeout_shortens_only_its_own_wait() -> None:
     sender, clock = ScriptedSender(), FakeClock()
     subject = make_source(sender, clock)
@@ -337,6 +360,21 @@ def test_credentials_that_differ_each_time_cost_one_token_request_a_second() -> 
     assert sender.count == 11
 
 
+def test_the_lifetime_in_the_log_begins_when_the_token_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    """A vault, or tries that failed, may have taken long."""
+    clock = FakeClock()
+
+    def vault() -> AppCredentials:
+        clock.advance(20)
+        return AppCredentials(KEY, SECRET)
+
+    caplog.set_level(logging.INFO, "dolby_auth_plugin")
+    make_source(ScriptedSender(), clock, credentials=vault).token()
+    wait_for_fetches()
+
+    assert "lives 1800 s" in caplog.messages[0]
+
+
 def test_a_system_exit_in_a_callable_is_a_token_error() -> None:
     def vault() -> AppCredentials:
         raise SystemExit
@@ -396,6 +434,33 @@ def test_a_refusal_may_fetch_the_replacement_before_any_other_thread_can_begin_t
 
     assert runners[1:] == [threading.get_ident()]
     assert subject.ready() is subject.token(HOST) is not old
+
+
+def test_an_interrupt_in_a_callable_reaches_the_caller_that_runs_it() -> None:
+    sender, pairs = ScriptedSender(), [AppCredentials(KEY, SECRET)]
+
+    def vault() -> AppCredentials:
+        if not pairs:
+            raise KeyboardInterrupt
+        return pairs.pop()
+
+    subject = make_source(sender, credentials=vault)
+    token = subject.token(HOST)
+
+    with pytest.raises(KeyboardInterrupt):
+        subject.refuse(token.fingerprint, HOST, in_caller=True)
+
+
+def test_a_fault_of_the_library_in_a_caller_is_a_token_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is in a fetch's own thread."""
+    subject = make_source(ScriptedSender())
+    token = subject.token(HOST)
+    monkeypatch.setattr(Fetcher, "obtain", lambda *_: 1 // 0)
+
+    subject.refuse(token.fingerprint, HOST, in_caller=True)
+
+    with pytest.raises(TokenError, match=r"The code that obtains the token raised ZeroDivisionError \("):
+        subject.token(HOST)
 
 
 def test_a_refusal_that_leaves_the_token_fetches_nothing_in_the_caller() -> None:
