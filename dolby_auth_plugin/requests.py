@@ -10,7 +10,6 @@ the request through redirects, so it also sees the answers of foreign hosts.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -22,7 +21,7 @@ from ._core.credentials import AppCredentials, CredentialsSource, choose
 from ._core.endpoint import DEFAULT_EXPIRES_IN
 from ._core.errors import TokenError as _TokenError
 from ._core.hosts import Origin
-from ._core.records import log
+from ._core.records import log_not_resent
 from ._core.token import AccessToken
 
 try:
@@ -267,8 +266,7 @@ class DolbyAuth(BaseAuth, AuthBase):
             return False
         why_not = why_not_resendable(request)
         if why_not is not None:
-            message = "401 from %s: the request is not sent again: %s"
-            log(logging.DEBUG, "request_not_resent", message, host, why_not, host=host, reason=why_not)
+            log_not_resent(host, why_not)
         return why_not is None
 
     def _resent(self, response: requests.Response, host: str, kwargs: dict[str, Any]) -> requests.Response:

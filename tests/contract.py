@@ -719,6 +719,43 @@ class AuthContract:
 
             assert self.driver.token(self.at(server)).value == "abc"
 
+    def test_a_ca_bundle_that_the_environment_names_later_is_used(
+        self, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A notebook goes on after its user has followed the advice of the error."""
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+            monkeypatch.delenv(name, raising=False)
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+
+        with serving(server_context(authority)) as server:
+            server.answer = lambda _: Reply(body=b'{"access_token":"abc"}')
+            auth = self.at(server)
+            assert "certificate not accepted" in self.failure(auth).reason
+            for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+                monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+            auth.invalidate()
+
+            assert self.driver.token(auth).value == "abc"
+
+    def test_a_ca_bundle_that_cannot_be_loaded_is_an_error_that_names_the_variables(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        missing = tmp_path / "missing.pem"
+        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.setenv(name, str(missing))
+
+        error = self.failure(self.driver.adapter.DolbyAuth(**CLASSIC))
+
+        variables = (
+            "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+            if self.driver.name == "requests"
+            else "SSL_CERT_FILE and SSL_CERT_DIR"
+        )
+        assert error.reason == "CA bundle not loaded: No such file or directory"
+        assert f"{error}" == (
+            f"The CA bundle can't be loaded: No such file or directory. Check {variables} in the environment."
+        )
+
     def trust(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Make the library trust the CA in *bundle*, with the library's own environment variable."""
         monkeypatch.setenv("SSL_CERT_FILE", str(bundle))

@@ -751,6 +751,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/sender.py",
+        ("except OSError as error", "except ZeroDivisionError as error", "no CA bundle"),
         ("    if response.is_redirect:\n", "    if False:\n", "the body of a redirect is read", _FAULTS),
         ('with silenced("requests", "urllib3"):', 'with silenced("requests"):', "urllib3 logs the token URL", _SECRETS),
         ("session.trust_env = not request.is_plain", "session.trust_env = True", "a proxy reads the secret", _PROXIES),
@@ -775,6 +776,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/connections.py",
+        ('if proxy.lower().startswith("https:"):', "if True:", "no token through a SOCKS proxy", _PROXIES),
         ("self.set_debuglevel(0)", "pass", "http.client prints the Basic header", _SECRETS),
         (
             "pool.ConnectionCls = _watched_class(pool.ConnectionCls, self._cutoff)",
@@ -784,7 +786,11 @@ MUTATIONS = [
         ),
         ("cutoff.watch(lambda: self.sock)", "pass", "a server that drips keeps the thread", _FAULTS),
         ("create_urllib3_context(", "create_urllib3_context(cert_reqs=ssl.CERT_NONE", "certificates are not verified"),
-        ("proxy_ssl_context=tls_context(ca_bundle()), ", "", "the certificate of a proxy is verified otherwise"),
+        (
+            'proxy_kwargs["proxy_ssl_context"] = tls_context(ca_bundle())',
+            "pass",
+            "the certificate of a proxy is verified otherwise",
+        ),
     ),
     *_mutations(
         "requests.py",
@@ -967,6 +973,16 @@ MUTATIONS = [
     ),
     *_mutations(
         "_httpx/sender.py",
+        (
+            "(library.create_ssl_context, *map(os.environ.get, _CA_VARIABLES))",
+            "(library.create_ssl_context)",
+            "a CA bundle named later",
+        ),
+        (
+            "except OSError as error:\n                return",
+            "except ZeroDivisionError as error:\n                return",
+            "no CA bundle",
+        ),
         ("response.iter_raw() if is_raw else", "", "an answer is decoded without a limit", _COST),
         ("trust_env=not request.is_plain", "trust_env=True", "a proxy reads the secret", _PROXIES),
         (

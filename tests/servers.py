@@ -206,6 +206,50 @@ class Proxy(Server):
             connection.close()
 
 
+class SocksProxy:
+    """
+    A SOCKS5 proxy (RFC 1928), which looks up the names itself.
+
+    Attributes:
+        hosts: The server for each `name:port`. Other hosts are refused.
+        log: The hosts that were asked for.
+        url: For the variables of the environment.
+    """
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, Server] = {}
+        self.log: list[str] = []
+        outer = self
+
+        class Handler(StreamRequestHandler):
+            def handle(self) -> None:
+                if not (greeting := self.rfile.read(2)):
+                    return
+                self.rfile.read(greeting[1])
+                self.wfile.write(b"\x05\x00")
+                # A request to connect to a name: its length, the name, the port.
+                assert self.rfile.read(4) == b"\x05\x01\x00\x03"
+                name = self.rfile.read(*self.rfile.read(1)).decode()
+                host = f"{name}:{int.from_bytes(self.rfile.read(2), 'big')}"
+                outer.log.append(host)
+                server = outer.hosts.get(host)
+                self.wfile.write(bytes([5, 4 if server is None else 0, 0, 1, *bytes(6)]))
+                if server is not None:
+                    address, port = server.host.split(":")
+                    relay(self.connection, socket.create_connection((address, int(port)), 20))
+
+        self.server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"socks5h://127.0.0.1:{self.server.server_address[1]}"
+
+
+@contextmanager
+def socks_proxying() -> Iterator[SocksProxy]:
+    proxy = SocksProxy()
+    with running(proxy.server):
+        yield proxy
+
+
 def acknowledge_at_once(connection: socket.socket) -> None:
     """
     Disable delayed acknowledgements for the next packets.

@@ -22,6 +22,9 @@ _NOT_SENT = "no token request was sent. Check whether credentials= waits without
 # The reasons of a TLS connection that failed begin like this: in the words here, and in those of OpenSSL.
 _CERTIFICATE_REFUSED, _OPENSSL = "certificate not accepted", "[SSL"
 
+# The reason of `no_ca_bundle` begins like this.
+_NO_CA_BUNDLE = "CA bundle not loaded"
+
 # The reason of `cannot_wait`.
 _WAITS_FOR_ITSELF = "would wait for itself"
 
@@ -57,6 +60,20 @@ def no_answer(error: BaseException, *, retryable: bool, settings: str = "") -> F
         reason=words,
         retryable=retryable and not refused_certificate,
     )
+
+
+def no_ca_bundle(error: OSError, variables: str) -> Failure:
+    """The failure of a token request for which the CA bundle can't be loaded. *variables* name it."""
+    words = printable(_words_for_number(error) or type(error).__name__)
+    return Failure(
+        f"The CA bundle can't be loaded: {words}. Check {variables} in the environment.",
+        reason=f"{_NO_CA_BUNDLE}: {words}",
+    )
+
+
+def is_without_ca_bundle(failure: Failure) -> bool:
+    """Whether no token request was sent, because the CA bundle can't be loaded."""
+    return failure.reason.startswith(_NO_CA_BUNDLE)
 
 
 def is_tls_failure(failure: Failure) -> bool:

@@ -71,6 +71,12 @@ def log_token(token: AccessToken, event: Event, began: Instant, now: Instant) ->
     )
 
 
+def log_not_resent(host: str, why: str) -> None:
+    """Log that a refused request is not sent again."""
+    message = "401 from %s: the request is not sent again: %s"
+    log(logging.DEBUG, "request_not_resent", message, host, why, host=host, reason=why)
+
+
 def log_renewal_failure(failure: Failure) -> None:
     """Log a failed renewal. Its message has been searched for secrets."""
     message = "renewal failed, the present token is used until it expires: %s"

@@ -8,7 +8,6 @@ not be caught here. The sync and the async flow differ only in how they wait for
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 from .._core.auth import BaseAuth
 from .._core.errors import TokenError
 from .._core.hosts import Origin
-from .._core.records import log
+from .._core.records import log_not_resent
 from .._core.token import AccessToken
 from .resend import RefusedBody, take_cookies, why_not_resendable
 from .waiting import obtained
@@ -160,8 +159,7 @@ class HttpxAuth(BaseAuth):
             return None
         why_not = why_not_resendable(self._library, request)
         if why_not is not None:
-            message = "401 from %s: the request is not sent again: %s"
-            log(logging.DEBUG, "request_not_resent", message, host, why_not, host=host, reason=why_not)
+            log_not_resent(host, why_not)
             return None
         return host
 

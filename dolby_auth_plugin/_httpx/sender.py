@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from .._core.cutoff import Cutoff
 from .._core.decoding import decoded
 from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse
 from .._core.errors import Failure
-from .._core.failures import is_network_error, no_answer
+from .._core.failures import is_network_error, no_answer, no_ca_bundle
 from .._core.forks import unforkable
 from .._core.silence import silenced
 
@@ -25,6 +26,10 @@ _OWN_SETTINGS = (
     " or SSL_CERT_FILE in the environment, or give a client with client=."
 )
 _LENT_SETTINGS = " The token request uses the proxy and verify of the client that you gave with client=."
+
+
+# What the libraries read when they make a TLS context.
+_CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class HttpxSender:
@@ -58,8 +63,13 @@ class HttpxSender:
 
     def _send_with_new_client(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
         library = self._library
-        context = tls_context(library.create_ssl_context)
-        with library.Client(verify=context, trust_env=not request.is_plain) as client, Cutoff(seconds) as cutoff:
+        verify: ssl.SSLContext | bool = False
+        if request.url.startswith("https:"):
+            try:
+                verify = tls_context(library.create_ssl_context, *map(os.environ.get, _CA_VARIABLES))
+            except OSError as error:
+                return no_ca_bundle(error, " and ".join(_CA_VARIABLES))
+        with library.Client(verify=verify, trust_env=not request.is_plain) as client, Cutoff(seconds) as cutoff:
 
             def trace(_: str, info: dict[str, Any]) -> None:
                 stream: Any = info.get("return_value")
@@ -147,7 +157,13 @@ def _import_all(transport: Any) -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def tls_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """One TLS context per process and library: making one takes tens of milliseconds, and blocks all threads."""
+def tls_context(create: Callable[[], ssl.SSLContext], *_variables: str | None) -> ssl.SSLContext:
+    """
+    One TLS context per process and library: making one takes tens of milliseconds, and blocks all threads.
+
+    Args:
+        create: The library's function.
+        _variables: What it reads from the environment. After a change, a new context is made.
+    """
     with unforkable:
         return create()

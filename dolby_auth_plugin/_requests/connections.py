@@ -45,8 +45,10 @@ class TokenAdapter(HTTPAdapter):
         return target, {"ssl_context": tls_context(ca_bundle())} if target["scheme"] == "https" else {}
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        # A proxy may itself speak https.
-        return super().proxy_manager_for(proxy, proxy_ssl_context=tls_context(ca_bundle()), **proxy_kwargs)
+        # A proxy may itself speak https. The manager for SOCKS proxies does not know this option.
+        if proxy.lower().startswith("https:"):
+            proxy_kwargs["proxy_ssl_context"] = tls_context(ca_bundle())
+        return super().proxy_manager_for(proxy, **proxy_kwargs)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         # The TLS context does this.

@@ -15,9 +15,9 @@ from .._core.cutoff import Cutoff
 from .._core.decoding import decoded
 from .._core.endpoint import MAX_BODY, TokenRequest, TokenResponse
 from .._core.errors import Failure
-from .._core.failures import is_network_error, no_answer
+from .._core.failures import is_network_error, no_answer, no_ca_bundle
 from .._core.silence import silenced
-from .connections import TokenAdapter
+from .connections import TokenAdapter, ca_bundle, tls_context
 
 _RETRYABLE = (
     requests.ConnectionError,
@@ -61,6 +61,11 @@ class RequestsSender:
 
 
 def _send_with_new_session(request: TokenRequest, seconds: float) -> TokenResponse | Failure:
+    if request.url.startswith("https:"):
+        try:
+            tls_context(ca_bundle())
+        except OSError as error:
+            return no_ca_bundle(error, "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE")
     with requests.Session() as session, Cutoff(seconds) as cutoff:
         session.trust_env = not request.is_plain
         session.mount("https://", TokenAdapter(cutoff))

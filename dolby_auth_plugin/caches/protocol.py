@@ -19,7 +19,7 @@ class TokenCache(Protocol):
     A cache sees opaque keys and opaque bytes. Keys reveal nothing, and entries are sealed: the library encrypts them with a key derived
     from the app secret. So a cache needs no encryption of its own, and can't forge a token.
 
-    All methods are synchronous and thread-safe. Only a fetch calls them, in its own thread: about five times in the life of a token, and
+    All methods are synchronous and thread-safe. Only a fetch calls them, in its own thread: one to five times in the life of a token, and
     more often while it waits for another process. A method may raise any exception. Then the request goes on without the cache, with
     one WARNING, and the cache is left alone for some seconds. A method should not take longer than about a second.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+token_url_option = click.option(
+    "--token-url",
+    metavar="URL",
+    help="The token endpoint, by default DOLBYIO_TOKEN_URL or that of Dolby.io. The system shows options to all users: put a URL"
+    " with the key of a gateway into the variable.",
+)
+
+
 def account_options(command: _Command) -> _Command:
     """The options that say whose token is wanted, and where."""
     secret = click.option(
@@ -25,13 +33,7 @@ def account_options(command: _Command) -> _Command:
         type=click.Path(),
         help="Read the app secret from this file. The app key comes from where it is found otherwise.",
     )
-    url = click.option(
-        "--token-url",
-        metavar="URL",
-        help="The token endpoint, by default DOLBYIO_TOKEN_URL or that of Dolby.io. The system shows options to all users: put"
-        " a URL with the key of a gateway into the variable.",
-    )
-    return secret(url(command))
+    return secret(token_url_option(command))
 
 
 def token_options(command: _Command) -> _Command:
@@ -77,15 +79,15 @@ def joined(scopes: Sequence[str]) -> str | None:
     return " ".join(scopes) if scopes else None
 
 
-def cache_of(name: str) -> TokenCache:
-    """The cache `file` or `redis`, as programs use it that give no other arguments."""
+def cache_of(name: str, folder: str | None = None, **of_redis: str) -> TokenCache:
+    """The cache `file` or `redis`. Without further arguments, the one of programs that give none."""
     if name == "file":
         from ..caches.file import FileTokenCache
 
-        return FileTokenCache()
+        return FileTokenCache(folder)
     from ..caches.redis import RedisTokenCache
 
-    return RedisTokenCache(redis_url())
+    return RedisTokenCache(redis_url(), **of_redis)
 
 
 def redis_url() -> str:
@@ -95,11 +97,13 @@ def redis_url() -> str:
 
 def adapter() -> Any:
     """The adapter of the first installed HTTP library."""
+    unsupported: ImportError | None = None
     for library in ("requests", "httpx", "httpx2"):
         try:
             return importlib.import_module(f"dolby_auth_plugin.{library}")
-        except ImportError:
-            continue
-    raise ImportError(
+        except ImportError as error:
+            if error.name == library and importlib.util.find_spec(library) is not None:
+                unsupported = error
+    raise unsupported or ImportError(
         "no HTTP library is installed: pip install 'dolby-auth-plugin[requests]', or [httpx], or [httpx2]"
     )

@@ -1,5 +1,5 @@
 """
-The checks of `dolby-auth check`. Nothing here prints.
+The checks of `dolby-auth check`. Nothing here prints but warnings.
 
 One token request tells almost everything. It is sent as the library sends it, once. Without credentials, an empty request goes to the same
 place, so that the network is checked all the same.
@@ -17,7 +17,7 @@ from .._core.auth import hosts_or_default, token_url_or_default
 from .._core.credentials import shown_key
 from .._core.endpoint import DEFAULT_TOKEN_URL, TokenEndpoint, TokenRequest, TokenResponse, read_date
 from .._core.errors import Failure
-from .._core.failures import code_error, is_tls_failure
+from .._core.failures import code_error, is_tls_failure, is_without_ca_bundle
 from .._core.hosts import policy_for
 from .._core.scope import missing, normalise, unknown
 from .._core.token import AccessToken, Instant
@@ -102,7 +102,7 @@ def _exchange(library: Any, account: Account | None, url: str, asked: tuple[str,
     before = Instant.now(time)
     try:
         outcome = send(request, _PATIENCE)
-    except Exception as error:  # noqa: BLE001 - for example, the file with the CA bundle is missing
+    except Exception as error:  # noqa: BLE001 - the command shows it, as a call would
         outcome = code_error(error, "The code that sends the token request")
     return _Exchange(endpoint, outcome, before, Instant.now(time))
 
@@ -114,6 +114,8 @@ def _endpoint(exchange: _Exchange) -> Check:
         return Check("endpoint", True, f"{url} answers with HTTP {outcome.status_code} in {seconds:.2f} s")
     if is_tls_failure(outcome):
         return Check("endpoint", True, f"{url} is reached")
+    if is_without_ca_bundle(outcome):
+        return Check("endpoint", False, f"{url} was not asked. {outcome.message}")
     return Check("endpoint", False, f"{url} gives no answer: {outcome.reason}. {_CHECK_NETWORK}")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from queue import Empty
+from threading import BrokenBarrierError
 
 import click
 
@@ -22,9 +24,7 @@ from .output import complaints_in_one_line, console
 @click.option(
     "--cache",
     type=click.Choice(["file", "redis"]),
-    default="file",
-    show_default=True,
-    help="The cache of --processes. REDIS_URL names the Redis; by default it is on this machine.",
+    help="The cache of --processes, by default file. REDIS_URL names the Redis; by default it is on this machine.",
 )
 @click.option("--seconds", type=click.FloatRange(1, 60), default=8.0, hidden=True)
 @click.pass_context
@@ -34,7 +34,7 @@ def command(
     app_secret_file: str | None,
     token_url: str | None,
     processes: int | None,
-    cache: str,
+    cache: str | None,
     seconds: float,
 ) -> None:
     """
@@ -50,12 +50,16 @@ def command(
     """
     if not live and (app_secret_file or token_url):
         raise click.UsageError("--app-secret-file and --token-url need --live: the sandbox has its own")
+    if live and processes is not None:
+        raise click.UsageError("--live makes one token request: it has no --processes")
+    if cache is not None and processes is None:
+        raise click.UsageError("--cache needs --processes: they share it")
     if live:
         _live(app_secret_file, token_url)
         return
     # A proxy from the environment cannot reach loopback. All libraries prefer the lower-case variable.
     os.environ["no_proxy"] = "127.0.0.1"
-    context.exit(_run(seconds) if processes is None else _share(processes, cache, seconds))
+    context.exit(_run(seconds) if processes is None else _share(processes, cache or "file", seconds))
 
 
 @contextmanager
@@ -82,16 +86,15 @@ def _share(count: int, cache: str, seconds: float) -> int:
     output, progress = console(), console(stderr=True)
     with _all_extras():
         from . import processes, report
+    what = f"They call the API for {seconds:g} s. Tokens expire after 3 s; all are revoked halfway."
     progress.print(f"Starting {count} processes ...")
-    with complaints_in_one_line():
-        outcome = processes.run(
-            count,
-            cache,
-            seconds,
-            lambda: progress.print(
-                f"They call the API for {seconds:g} s. Tokens expire after 3 s; all are revoked halfway."
-            ),
-        )
+    with ExitStack() as stack:
+        with complaints_in_one_line():
+            shared = stack.enter_context(processes.empty_cache(cache))
+        try:
+            outcome = processes.run(count, shared, seconds, lambda: progress.print(what))
+        except (BrokenBarrierError, Empty):
+            raise click.ClickException("the processes did not start or answer in time: try fewer") from None
     return report.report_sharing(output, outcome)
 
 

@@ -10,7 +10,7 @@ from .._core import system_keyring
 from .._core.credentials import AppCredentials, shown_key, variables
 from .._core.errors import DolbyAuthError
 from .account import secret_in
-from .auth import adapter
+from .auth import adapter, token_url_option
 from .cache import delete_tokens
 
 
@@ -18,12 +18,7 @@ from .cache import delete_tokens
 @click.option(
     "--app-secret-file", type=click.Path(), help="Read the app secret from this file, and ask for the key only."
 )
-@click.option(
-    "--token-url",
-    metavar="URL",
-    help="The token endpoint, by default DOLBYIO_TOKEN_URL or that of Dolby.io. The system shows options to all users: put a URL"
-    " with the key of a gateway into the variable.",
-)
+@token_url_option
 def login(app_secret_file: str | None, token_url: str | None) -> None:
     """
     Store the app key and secret in the system's keyring.

@@ -7,8 +7,8 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.queues import Queue
 from secrets import token_hex
 from threading import Barrier
@@ -19,7 +19,7 @@ import requests
 from ..caches.protocol import TokenCache
 from ..requests import DolbyAuth
 from ..sandbox import Sandbox
-from .auth import redis_url
+from .auth import cache_of
 from .demonstration import TOKEN_LIFE
 
 # Seconds between two calls of a process.
@@ -67,27 +67,27 @@ class Counted:
         getattr(self._cache, "fetch_ended", lambda: None)()
 
 
-def cache_of(name: str, folder: str) -> TokenCache:
+@contextmanager
+def empty_cache(name: str) -> Iterator[TokenCache]:
     """The cache for `--cache`: `file` or `redis`. It shares nothing with other users of the same store."""
-    if name == "file":
-        from ..caches.file import FileTokenCache
-
-        return FileTokenCache(folder)
-    from ..caches.redis import RedisTokenCache
-
-    return RedisTokenCache(redis_url(), prefix=f"dolby-auth-demo:{token_hex(4)}:")
+    with tempfile.TemporaryDirectory() as folder:
+        yield cache_of(name, folder, prefix=f"dolby-auth-demo:{token_hex(4)}:")
 
 
-def run(count: int, name: str, seconds: float, started: Callable[[], None] = lambda: None) -> Outcome:
+def run(count: int, cache: TokenCache, seconds: float, started: Callable[[], None]) -> Outcome:
     """
     Let *count* processes call a sandbox for *seconds*. All tokens are revoked halfway.
 
     *started* is called when all processes are ready.
+
+    Raises:
+        BrokenBarrierError: If not all of them are ready after a minute.
+        Empty: If one does not answer in time.
     """
     context = multiprocessing.get_context("spawn")
     ready, works = context.Barrier(count + 1), context.Queue()
-    with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox:
-        arguments = (sandbox.url, sandbox.options, cache_of(name, folder), seconds, ready)
+    with Sandbox() as sandbox:
+        arguments = (sandbox.url, sandbox.options, cache, seconds, ready)
         processes = [context.Process(target=_work, args=(works, *arguments), daemon=True) for _ in range(count)]
         for process in processes:
             process.start()

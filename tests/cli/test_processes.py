@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import re
 import threading
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from dolby_auth_plugin import FileTokenCache, RedisTokenCache
-from dolby_auth_plugin.cli.processes import Outcome, Work, cache_of, work
+from dolby_auth_plugin.cli import processes
+from dolby_auth_plugin.cli.processes import Outcome, Work, empty_cache, work
 from dolby_auth_plugin.cli.report import report_sharing
 from dolby_auth_plugin.sandbox import Sandbox
 
@@ -49,11 +51,10 @@ def test_failures_are_shown_and_the_status_is_1(sandbox: Sandbox, tmp_path: Path
 def test_the_cache_may_be_in_redis(setting: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", setting)
 
-    cache = cache_of("redis", "unused")
-
-    assert isinstance(cache, RedisTokenCache)
-    assert url in repr(cache)
-    assert "dolby-auth-demo:" in repr(cache)
+    with empty_cache("redis") as cache:
+        assert isinstance(cache, RedisTokenCache)
+        assert url in repr(cache)
+        assert "dolby-auth-demo:" in repr(cache)
 
 
 def test_failures_of_processes_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +64,31 @@ def test_failures_of_processes_are_shown(capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert "TokenError: no token" in shown
     assert "2 processes made 11 calls with 9 token requests and 15 cache operations." in shown
+
+
+@pytest.mark.parametrize("error", [threading.BrokenBarrierError, queue.Empty])
+def test_processes_that_do_not_start_or_answer_in_time_are_an_error_of_one_line(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_slowly(*_: object) -> Outcome:
+        raise error
+
+    monkeypatch.setattr(processes, "run", run_slowly)
+
+    shown = run("demo", "--processes", "2")
+
+    assert shown.exit_code == 1
+    assert shown.stderr.endswith("\nError: the processes did not start or answer in time: try fewer\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"), [(["--live", "--processes", "2"], "--live"), (["--cache", "file"], "--cache")]
+)
+def test_options_of_the_demo_that_contradict_each_other_are_a_usage_error(options: list[str], complaint: str) -> None:
+    shown = run("demo", *options)
+
+    assert shown.exit_code == 2
+    assert f"Error: {complaint} " in shown.stderr
 
 
 def test_a_malformed_url_of_redis_is_an_error_of_one_line() -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import Result
 
@@ -238,6 +239,17 @@ def test_the_cache_may_be_in_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://10.0.0.1:7")
 
     assert repr(RedisTokenCache("redis://10.0.0.1:7")) == repr(auth.cache_of("redis"))
+
+
+def test_a_library_that_is_too_new_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for missing in ("requests", "httpx2"):
+        monkeypatch.setitem(sys.modules, missing, None)
+        monkeypatch.delitem(sys.modules, f"dolby_auth_plugin.{missing}", raising=False)
+    monkeypatch.delitem(sys.modules, "dolby_auth_plugin.httpx", raising=False)
+    monkeypatch.setattr(httpx, "__version__", "1.0.dev3")
+
+    with pytest.raises(ImportError, match=r"httpx 1\.0\.dev3"):
+        auth.adapter()
 
 
 def test_cache_clear_deletes_the_cached_tokens(sandbox: Sandbox) -> None:

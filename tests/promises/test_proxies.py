@@ -25,7 +25,7 @@ from ..drivers import Client, Driver
 from ..fakes import FakeClock, wait_for_fetches
 from ..internals import fresh_tls_contexts
 from ..matrix import ALL, SYNC, each, label, names_settings
-from ..servers import Proxy, Received, Reply, Server, proxying, refusing, serving
+from ..servers import Proxy, Received, Reply, Server, proxying, refusing, serving, socks_proxying
 
 MEDIA, TOKEN_HOST = "api.dolby.com:443", "api.dolby.io:443"
 URL = "https://api.dolby.com/media/jobs"
@@ -114,6 +114,19 @@ def client(request: pytest.FixtureRequest, in_environment: None, bundle: Path) -
     trusting = driver.through("", bundle)["verify"]
     with driver.open(driver.adapter.DolbyAuth(**CLASSIC), verify=trusting) as client:
         yield client
+
+
+@each(SYNC)
+def test_a_token_request_goes_through_a_socks_proxy(
+    driver: Driver, dolby: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socks_proxying() as proxy:
+        proxy.hosts[TOKEN_HOST] = dolby
+        monkeypatch.setenv("https_proxy", proxy.url)
+
+        assert driver.token(driver.adapter.DolbyAuth(**CLASSIC)).value == "token-1"
+
+    assert [TOKEN_HOST] == proxy.log
 
 
 # The data that a proxy sees
