@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-token_url_option = click.option(
-    "--token-url",
-    metavar="URL",
-    help="The token endpoint, by default DOLBYIO_TOKEN_URL or that of Dolby.io. The system shows options to all users: put a URL"
-    " with the key of a gateway into the variable.",
-)
+def token_url_option(command: _Command) -> _Command:
+    """The option that says where the token endpoint is."""
+    token_url = click.option(
+        "--token-url",
+        metavar="URL",
+        help="The token endpoint, by default DOLBYIO_TOKEN_URL or that of Dolby.io. The system shows options to all users: put a URL"
+        " with the key of a gateway into the variable.",
+    )
+    return token_url(command)
 
 
 def account_options(command: _Command) -> _Command:
