@@ -15,6 +15,7 @@ import trustme
 from click.testing import CliRunner
 
 from dolby_auth_plugin import DOLBY_HOSTS, cli
+from dolby_auth_plugin._requests.sender import RequestsSender
 from dolby_auth_plugin.cli import checks
 from dolby_auth_plugin.sandbox import Sandbox
 
@@ -208,6 +209,16 @@ def test_a_ca_bundle_that_is_missing_is_a_failure(endpoint: Server, tmp_path: Pa
         f"{url} was not asked. The CA bundle can't be loaded: No such file or directory."
         " Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE in the environment."
     )
+
+
+def test_an_error_in_code_is_a_failure_of_the_endpoint(endpoint: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, httpx needs another package for a SOCKS proxy."""
+    monkeypatch.setattr(RequestsSender, "__call__", lambda *_: 1 // 0)
+
+    passed, details = check("--token-url", endpoint.url)
+
+    assert marks(passed) == "+x----+"
+    assert "ZeroDivisionError" in details["endpoint"]
 
 
 @pytest.mark.parametrize(
