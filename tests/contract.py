@@ -737,24 +737,39 @@ class AuthContract:
 
             assert self.driver.token(auth).value == "abc"
 
-    def test_a_ca_bundle_that_cannot_be_loaded_is_an_error_that_names_the_variables(
+    def test_a_ca_bundle_that_is_missing_is_an_error_that_names_the_variables(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        missing = tmp_path / "missing.pem"
-        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-            monkeypatch.setenv(name, str(missing))
+        if self.driver.name == "httpx" and httpx.__version__ < "0.28":
+            pytest.skip("httpx before 0.28 ignores a bundle that is missing")
 
-        error = self.failure(self.driver.adapter.DolbyAuth(**CLASSIC))
+        error = self.failure_with_bundle(tmp_path / "missing.pem", monkeypatch)
 
-        variables = (
-            "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
-            if self.driver.name == "requests"
-            else "SSL_CERT_FILE and SSL_CERT_DIR"
-        )
         assert error.reason == "CA bundle not loaded: No such file or directory"
         assert f"{error}" == (
-            f"The CA bundle can't be loaded: No such file or directory. Check {variables} in the environment."
+            f"The CA bundle can't be loaded: No such file or directory. Check {self.ca_variables()} in the environment."
         )
+
+    def test_a_ca_bundle_without_a_certificate_is_an_error_that_names_the_variables(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        bundle = tmp_path / "empty.pem"
+        bundle.write_text("no certificate\n")
+
+        error = self.failure_with_bundle(bundle, monkeypatch)
+
+        assert error.reason.startswith("CA bundle not loaded: [X509")
+        assert f" Check {self.ca_variables()} in the environment." in f"{error}"
+
+    def failure_with_bundle(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.setenv(name, str(bundle))
+        return self.failure(self.driver.adapter.DolbyAuth(**CLASSIC))
+
+    def ca_variables(self) -> str:
+        if self.driver.name == "requests":
+            return "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+        return "SSL_CERT_FILE and SSL_CERT_DIR"
 
     def trust(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Make the library trust the CA in *bundle*, with the library's own environment variable."""

@@ -213,7 +213,7 @@ class SocksProxy:
     Attributes:
         hosts: The server for each `name:port`. Other hosts are refused.
         log: The hosts that were asked for.
-        url: For the variables of the environment.
+        host: The proxy's own address.
     """
 
     def __init__(self) -> None:
@@ -240,7 +240,7 @@ class SocksProxy:
 
         self.server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"socks5h://127.0.0.1:{self.server.server_address[1]}"
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
 
 
 @contextmanager
