@@ -10,6 +10,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,28 @@ def test_a_token_request_goes_through_a_socks_proxy(
         assert driver.token(driver.adapter.DolbyAuth(**CLASSIC)).value == "token-1"
 
     assert [TOKEN_HOST] == proxy.log
+
+
+# PySocks and socksio are the packages of the extras `socks`.
+WITHOUT_EXTRA = """
+import importlib, sys
+sys.modules["socks"] = sys.modules["socksio"] = None
+for name in ("requests", "httpx", "httpx2"):
+    adapter = importlib.import_module(f"dolby_auth_plugin.{name}")
+    try:
+        adapter.DolbyAuth(app_key="a-key", app_secret="a-secret").token()
+    except adapter.TokenError as error:
+        print(error.reason.partition(" ")[0], error.retryable)
+"""
+
+
+def test_without_the_library_s_extra_a_socks_proxy_is_the_error_that_the_page_tells() -> None:
+    variables = {**os.environ, "https_proxy": "socks5://127.0.0.1:9"}
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_EXTRA]
+
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split("\n") == ["InvalidSchema False", "ImportError False", "ImportError False", ""]
 
 
 # The data that a proxy sees
