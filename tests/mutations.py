@@ -1192,6 +1192,7 @@ MUTATIONS = [
     *_mutations(
         "cli/checks.py",
         ("        outcome = code_error(error, ", "        raise SystemExit(", "an error in code ends the check"),
+        ("    if is_no_answer(outcome):", "    if outcome:", "the check blames the network for an error in code"),
         ("exchange.before.wall - 1, exchange", "exchange.before.wall + 99, exchange", "a clock that agrees is ahead"),
         ("if abs(ahead) <= _CLOCK_TOLERANCE:", "if ahead <= _CLOCK_TOLERANCE:", "a clock that is behind agrees"),
         ("Check(name, None, ", "Check(name, False, ", "what was not checked has failed"),

@@ -22,8 +22,8 @@ _NOT_SENT = "no token request was sent. Check whether credentials= waits without
 # The reasons of a TLS connection that failed begin like this: in the words here, and in those of OpenSSL.
 _CERTIFICATE_REFUSED, _OPENSSL = "certificate not accepted", "[SSL"
 
-# The reason of `no_ca_bundle` begins like this.
-_NO_CA_BUNDLE = "CA bundle not loaded"
+# The message of `no_answer` begins like this.
+_NO_ANSWER = "No answer from the token endpoint"
 
 # The reason of `cannot_wait`.
 _WAITS_FOR_ITSELF = "would wait for itself"
@@ -56,7 +56,7 @@ def no_answer(error: BaseException, *, retryable: bool, settings: str = "") -> F
     words = printable(words)
     check = _CHECK_CERTIFICATE if refused_certificate else _CHECK_NETWORK
     return Failure(
-        f"No answer from the token endpoint: {words}.{check}{settings}",
+        f"{_NO_ANSWER}: {words}.{check}{settings}",
         reason=words,
         retryable=retryable and not refused_certificate,
     )
@@ -67,13 +67,13 @@ def no_ca_bundle(error: OSError, variables: str) -> Failure:
     words = printable(_words_for_number(error) or type(error).__name__)
     return Failure(
         f"The CA bundle can't be loaded: {words}. Check {variables} in the environment.",
-        reason=f"{_NO_CA_BUNDLE}: {words}",
+        reason=f"CA bundle not loaded: {words}",
     )
 
 
-def is_without_ca_bundle(failure: Failure) -> bool:
-    """Whether no token request was sent, because the CA bundle can't be loaded."""
-    return failure.reason.startswith(_NO_CA_BUNDLE)
+def is_no_answer(failure: Failure) -> bool:
+    """Whether the endpoint did not answer. Otherwise this process is at fault: its code, or its CA bundle."""
+    return failure.message.startswith(_NO_ANSWER)
 
 
 def is_tls_failure(failure: Failure) -> bool:

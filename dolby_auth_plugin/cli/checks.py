@@ -17,7 +17,7 @@ from .._core.auth import hosts_or_default, token_url_or_default
 from .._core.credentials import shown_key
 from .._core.endpoint import DEFAULT_TOKEN_URL, TokenEndpoint, TokenRequest, TokenResponse, read_date
 from .._core.errors import Failure
-from .._core.failures import code_error, is_tls_failure, is_without_ca_bundle
+from .._core.failures import code_error, is_no_answer, is_tls_failure
 from .._core.hosts import policy_for
 from .._core.scope import missing, normalise, unknown
 from .._core.token import AccessToken, Instant
@@ -114,9 +114,9 @@ def _endpoint(exchange: _Exchange) -> Check:
         return Check("endpoint", True, f"{url} answers with HTTP {outcome.status_code} in {seconds:.2f} s")
     if is_tls_failure(outcome):
         return Check("endpoint", True, f"{url} is reached")
-    if is_without_ca_bundle(outcome):
-        return Check("endpoint", False, f"{url} was not asked. {outcome.message}")
-    return Check("endpoint", False, f"{url} gives no answer: {outcome.reason}. {_CHECK_NETWORK}")
+    if is_no_answer(outcome):
+        return Check("endpoint", False, f"{url} gives no answer: {outcome.reason}. {_CHECK_NETWORK}")
+    return Check("endpoint", False, f"no answer from {url}. {outcome.message}")
 
 
 def _tls(exchange: _Exchange) -> Check:

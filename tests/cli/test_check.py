@@ -199,14 +199,14 @@ def test_a_port_without_tls_is_a_failure_of_tls(endpoint: Server) -> None:
 
 
 def test_a_ca_bundle_that_is_missing_is_a_failure(endpoint: Server, tmp_path: Path) -> None:
-    """It is not one of the network."""
+    """The network is not at fault."""
     url = endpoint.url.replace("http:", "https:")
 
     passed, details = check("--token-url", url, REQUESTS_CA_BUNDLE=str(tmp_path / "missing.pem"))
 
     assert marks(passed) == "+x----+"
     assert details["endpoint"] == (
-        f"{url} was not asked. The CA bundle can't be loaded: No such file or directory."
+        f"no answer from {url}. The CA bundle can't be loaded: No such file or directory."
         " Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE in the environment."
     )
 
@@ -218,7 +218,11 @@ def test_an_error_in_code_is_a_failure_of_the_endpoint(endpoint: Server, monkeyp
     passed, details = check("--token-url", endpoint.url)
 
     assert marks(passed) == "+x----+"
-    assert "ZeroDivisionError" in details["endpoint"]
+    assert re.fullmatch(
+        rf"no answer from {endpoint.url}\. The code that sends the token request raised ZeroDivisionError \(test_check\.py, line \d+\)\."
+        r" This is an error in code: the network is not at fault\.",
+        details["endpoint"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -841,7 +841,7 @@ ALLOWED = {
     "failures: number": "how many token requests are overdue",
     "failures: place": "type, file and line",
     "_CHECK_CERTIFICATE": "a sentence of ours",
-    "_NO_CA_BUNDLE": "words of ours",
+    "_NO_ANSWER": "words of ours",
     "failures: variables": "names of variables",
     "check": "a sentence of ours",
     "_CHECK_NETWORK": "a sentence of ours",
