@@ -27,8 +27,7 @@ _OWN_SETTINGS = (
 )
 _LENT_SETTINGS = " The token request uses the proxy and verify of the client that you gave with client=."
 
-
-# What the libraries read when they make a TLS context.
+# The libraries read these variables when they make a TLS context.
 _CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 

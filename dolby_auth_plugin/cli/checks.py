@@ -1,5 +1,5 @@
 """
-The checks of `dolby-auth check`. Nothing here prints but warnings.
+The checks of `dolby-auth check`. This module prints nothing but warnings.
 
 One token request tells almost everything. It is sent as the library sends it, once. Without credentials, an empty request goes to the same
 place, so that the network is checked all the same.

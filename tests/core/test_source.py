@@ -10,6 +10,8 @@ import random
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -166,17 +168,24 @@ def test_retry_after_extends_the_memory_of_a_failure_up_to_ten_seconds(retry_aft
 # Limits of waiting
 
 
+@contextmanager
+def renewing(sender: ScriptedSender, clock: FakeClock) -> Iterator[TokenSource]:
+    """A source whose renewal waits for its answer until the end of the block."""
+    source = make_source(sender, clock)
+    source.token()
+    clock.advance(1500)
+    with sender.held():
+        source.token()
+        for _ in range(2):
+            assert sender.arrived.acquire(timeout=5)
+        yield source
+
+
 def test_a_caller_does_not_wait_for_ever_for_a_renewal_that_slept_in_a_frozen_process() -> None:
     """The callers that joined it ask again."""
     sender, clock = ScriptedSender(), FakeClock()
-    subject = make_source(sender, clock)
-    subject.token()
-    clock.advance(1500)
 
-    with sender.held():
-        subject.token()
-        assert sender.arrived.acquire(timeout=5)
-        assert sender.arrived.acquire(timeout=5)
+    with renewing(sender, clock) as subject:
         clock.advance(3600)
         waiting = subject.steps(None, None)
         assert isinstance(next(waiting), Wait)
@@ -190,14 +199,8 @@ def test_a_caller_does_not_wait_for_ever_for_a_renewal_that_slept_in_a_frozen_pr
 def test_an_overdue_renewal_counts_as_failed(caplog: pytest.LogCaptureFixture) -> None:
     """It logs a warning and causes a pause. Otherwise a silent endpoint would collect a thread for each timeout."""
     sender, clock = ScriptedSender(), FakeClock()
-    subject = make_source(sender, clock)
-    subject.token()
-    clock.advance(1500)
 
-    with sender.held(), caplog.at_level(logging.WARNING, logger="dolby_auth_plugin"):
-        subject.token()
-        for _ in range(2):
-            assert sender.arrived.acquire(timeout=5)
+    with caplog.at_level(logging.WARNING, logger="dolby_auth_plugin"), renewing(sender, clock) as subject:
         clock.advance(30)
         for _ in range(5):
             assert subject.token().value == "token-1"
@@ -218,19 +221,14 @@ def test_the_failure_of_a_renewal_that_invalidate_discarded_is_not_logged(
 ) -> None:
     """The record would say that the present token is used, and there is none."""
     sender, clock = ScriptedSender(None, Failure("down", reason="down")), FakeClock()
-    subject = make_source(sender, clock)
-    subject.token()
-    clock.advance(1500)
 
-    with sender.held(), caplog.at_level(logging.WARNING, logger="dolby_auth_plugin"):
-        subject.token()
-        for _ in range(2):
-            assert sender.arrived.acquire(timeout=5)
-        subject.invalidate()
-        if is_overdue:
-            clock.advance(30)
-            next(subject.steps(None, None))
-    wait_for_fetches()
+    with caplog.at_level(logging.WARNING, logger="dolby_auth_plugin"):
+        with renewing(sender, clock) as subject:
+            subject.invalidate()
+            if is_overdue:
+                clock.advance(30)
+                next(subject.steps(None, None))
+        wait_for_fetches()
 
     assert [] == caplog.records
 
