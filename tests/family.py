@@ -20,7 +20,7 @@ from dolby_auth_plugin.sandbox import Sandbox
 from .contract import CLASSIC, AuthContract, on_clock
 from .drivers import AsyncHttpxDriver
 from .fakes import FakeClock, Gate, wait_for_fetches
-from .internals import authority, begin_fetch, httpx_tls_context, read_refusals_by
+from .internals import authority, begin_fetch, read_refusals_by
 from .servers import Reply, Server
 
 
@@ -134,12 +134,6 @@ class FamilyContract(AuthContract):
     def test_an_async_client_cannot_be_lent(self) -> None:
         with pytest.raises(TypeError, match="Client, got AsyncClient"):
             self.driver.adapter.DolbyAuth(**CLASSIC, client=self.driver.library.AsyncClient())
-
-    def test_all_auth_objects_share_one_tls_context(self) -> None:
-        """Creating one blocks all threads, including that of an event loop."""
-        create = self.driver.library.create_ssl_context
-
-        assert httpx_tls_context(create) is httpx_tls_context(create)
 
     def test_an_auth_object_of_the_other_library_fails_at_the_first_call(self) -> None:
         adapters: dict[str, Any] = {"httpx": httpx2_adapter, "httpx2": httpx_adapter}

@@ -170,11 +170,6 @@ def fresh_tls_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx_sender, "tls_context", functools.lru_cache(httpx_sender.tls_context.__wrapped__))
 
 
-def httpx_tls_context(create: Any) -> Any:
-    """The TLS context of this process for the library of *create*."""
-    return httpx_sender.tls_context(create)
-
-
 def read_refusals_by(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the adapters measure by *clock* how long they read the body of a refused response."""
     for module in (httpx_resend, requests_resend):

@@ -776,6 +776,7 @@ MUTATIONS = [
     ),
     *_mutations(
         "_requests/connections.py",
+        ("    with unforkable:\n", "    if True:\n", "a fork while a TLS context is made", _PROCESS),
         ('if proxy.lower().startswith("https:"):', "if True:", "no token through a SOCKS proxy", _PROXIES),
         ("self.set_debuglevel(0)", "pass", "http.client prints the Basic header", _SECRETS),
         (
@@ -974,13 +975,20 @@ MUTATIONS = [
     *_mutations(
         "_httpx/sender.py",
         (
-            "(library.create_ssl_context, *map(os.environ.get, _CA_VARIABLES))",
-            "(library.create_ssl_context)",
-            "a CA bundle named later",
+            "    with unforkable:\n        return create(",
+            "    return create(",
+            "a fork while a TLS context is made",
+            _PROCESS,
         ),
         (
-            "except OSError as error:\n                return",
-            "except ZeroDivisionError as error:\n                return",
+            "is_https, *map(os.environ.get, _CA_VARIABLES))",
+            "is_https)",
+            "a CA bundle named later",
+        ),
+        ("verify=context, ", "verify=is_https and context, ", "a fork while a client makes a TLS context", _PROCESS),
+        (
+            "except OSError as error:\n            return",
+            "except ZeroDivisionError as error:\n            return",
             "no CA bundle",
         ),
         ("response.iter_raw() if is_raw else", "", "an answer is decoded without a limit", _COST),
@@ -1007,7 +1015,7 @@ MUTATIONS = [
             "a dump of the frame shows the answer",
             _SECRETS,
         ),
-        ("return create()", "return create(verify=False)", "certificates are not verified", _FAULTS),
+        ("return create(verify=verify)", "return create(verify=False)", "certificates are not verified", _FAULTS),
     ),
     *_mutations(
         "_httpx/waiting.py",

@@ -62,13 +62,13 @@ class HttpxSender:
 
     def _send_with_new_client(self, request: TokenRequest, seconds: float) -> TokenResponse | Failure:
         library = self._library
-        verify: ssl.SSLContext | bool = False
-        if request.url.startswith("https:"):
-            try:
-                verify = tls_context(library.create_ssl_context, *map(os.environ.get, _CA_VARIABLES))
-            except OSError as error:
-                return no_ca_bundle(error, " and ".join(_CA_VARIABLES))
-        with library.Client(verify=verify, trust_env=not request.is_plain) as client, Cutoff(seconds) as cutoff:
+        is_https = request.url.startswith("https:")
+        try:
+            # Without TLS too, because the client would make one for each fetch.
+            context = tls_context(library.create_ssl_context, is_https, *map(os.environ.get, _CA_VARIABLES))
+        except OSError as error:
+            return no_ca_bundle(error, " and ".join(_CA_VARIABLES))
+        with library.Client(verify=context, trust_env=not request.is_plain) as client, Cutoff(seconds) as cutoff:
 
             def trace(_: str, info: dict[str, Any]) -> None:
                 stream: Any = info.get("return_value")
@@ -155,14 +155,15 @@ def _import_all(transport: Any) -> None:
     transport(verify=False).close()
 
 
-@functools.lru_cache(maxsize=2)
-def tls_context(create: Callable[[], ssl.SSLContext], *_variables: str | None) -> ssl.SSLContext:
+@functools.lru_cache(maxsize=4)
+def tls_context(create: Callable[..., ssl.SSLContext], verify: bool, *_variables: str | None) -> ssl.SSLContext:
     """
     One TLS context per process and library: making one takes tens of milliseconds, and blocks all threads.
 
     Args:
         create: The library's function.
+        verify: Whether it checks certificates, and so loads the CA bundle.
         _variables: What it reads from the environment. After a change, a new context is made.
     """
     with unforkable:
-        return create()
+        return create(verify=verify)

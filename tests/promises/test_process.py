@@ -14,6 +14,7 @@ import os
 import pickle
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 
 import dolby_auth_plugin
 from dolby_auth_plugin import AccessToken, TokenError
@@ -33,10 +35,18 @@ from dolby_auth_plugin._core.source import TokenSource
 from dolby_auth_plugin.sandbox import Sandbox
 
 from ..caches.redis_servers import PROGRAM, fake_redis, real_redis
-from ..contract import on_clock
+from ..contract import CLASSIC, on_clock, server_context
 from ..drivers import Driver
 from ..fakes import FakeClock, ScriptedSender, answer, eventually, in_threads, make_source, wait_for_fetches
-from ..internals import begin_fetch, lock_of, refuse, set_sandbox_clock, source_of
+from ..internals import (
+    begin_fetch,
+    fresh_tls_contexts,
+    is_forkable,
+    lock_of,
+    refuse,
+    set_sandbox_clock,
+    source_of,
+)
 from ..matrix import ASYNC, HTTPX, REQUESTS, SYNC, each
 from ..servers import Received, Reply, serving
 
@@ -331,41 +341,37 @@ def test_a_fork_waits_for_the_end_of_work_that_it_must_not_interrupt(start: Star
     assert start(FORK_DURING_UNFORKABLE_WORK).facts() == {"parent": [True], "child": 0}
 
 
-FORK_WHILE_A_CONTEXT_IS_MADE = """
-import importlib, ssl, threading
-from tests.child import LIBRARY, adapter, exit_code, fork, library, tell
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@each(SYNC)
+def test_all_auth_objects_share_one_tls_context_and_no_fork_interrupts_its_making(
+    scheme: str, driver: Driver, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Making one blocks all threads, and a fork in the middle would leave OpenSSL's own locks locked in the child. Freeing one
+    takes these locks too.
+    """
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+    fresh_tls_contexts(monkeypatch)
+    forkable: list[bool] = []
 
-if LIBRARY == "requests":
-    from dolby_auth_plugin._requests import connections
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is ssl.SSLContext.__new__.__code__:
+            forkable.append(is_forkable())
 
-    make = lambda: connections.tls_context.__wrapped__(connections.ca_bundle())
-else:
-    sender = importlib.import_module("dolby_auth_plugin._httpx.sender")
-    make = lambda: sender.tls_context.__wrapped__(library.create_ssl_context)
+    with serving(server_context(authority) if scheme == "https" else None) as server:
+        server.answer = lambda _: Reply(body=b'{"access_token":"abc"}')
+        threading.setprofile(note)
+        try:
+            for _ in range(2):
+                auth = driver.adapter.DolbyAuth(**CLASSIC, token_url=f"{server.url}/token")
+                assert auth.token().value == "abc"
+        finally:
+            threading.setprofile(None)
 
-ended = threading.Event()
-
-def make_many():
-    while not ended.is_set():
-        make()
-
-threads = [threading.Thread(target=make_many) for _ in range(2)]
-for thread in threads:
-    thread.start()
-codes = [exit_code(fork(lambda: bool(make()))) for _ in range(5)]
-ended.set()
-for thread in threads:
-    thread.join()
-tell(codes=codes)
-"""
-
-
-@needs_fork
-@pytest.mark.slow
-@kinds("requests", "httpx")
-def test_a_fork_while_a_tls_context_is_made_leaves_the_child_able_to_make_one(kind: str, start: Start) -> None:
-    """OpenSSL's own locks could stay locked in the child. Without the guard, this test fails only in some runs."""
-    assert start(FORK_WHILE_A_CONTEXT_IS_MADE, kind=kind).facts() == {"codes": [0] * 5}
+    # A client of httpx has one without TLS too.
+    assert forkable == ([] if (driver.name, scheme) == ("requests", "http") else [False])
 
 
 IMPORTS = """
