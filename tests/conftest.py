@@ -78,6 +78,18 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
+def trust(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each library trust the tests' own authority, with the library's environment variable."""
+    from .internals import fresh_tls_contexts
+
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+    # The TLS context that other tests made does not trust it.
+    fresh_tls_contexts(monkeypatch)
+
+
+@pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     # Most tests of the core don't need it, and importing it takes longer than they do.
     from dolby_auth_plugin.sandbox import Sandbox

@@ -158,7 +158,7 @@ def _import_all(transport: Any) -> None:
 @functools.lru_cache(maxsize=4)
 def tls_context(create: Callable[..., ssl.SSLContext], verify: bool, *_variables: str | None) -> ssl.SSLContext:
     """
-    One TLS context per process and library: making one takes tens of milliseconds, and blocks all threads.
+    One TLS context for each library, with and without checks. Making one takes tens of milliseconds, and blocks all threads.
 
     Args:
         create: The library's function.

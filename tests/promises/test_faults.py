@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +35,7 @@ from dolby_auth_plugin.sandbox import Sandbox
 from ..contract import CLASSIC, server_context
 from ..drivers import Driver
 from ..fakes import FakeClock, wait_for_fetches
-from ..internals import fresh_tls_contexts, set_timeout, source_of
+from ..internals import set_timeout, source_of
 from ..matrix import ASYNCIO, REQUESTS, SYNC, Scene, Stage, each, matrix, names_settings
 from ..servers import Received, Reply, Server, serving
 
@@ -598,16 +597,6 @@ def test_a_name_that_does_not_exist_is_reported_in_the_resolvers_words(
 
 
 # Certificates
-
-
-@pytest.fixture
-def trust(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make each library trust the tests' own authority, with the library's environment variable."""
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
-    # The TLS context that other tests made does not trust it.
-    fresh_tls_contexts(monkeypatch)
 
 
 def bad_certificate(kind: str, authority: trustme.CA) -> ssl.SSLContext:

@@ -38,15 +38,7 @@ from ..caches.redis_servers import PROGRAM, fake_redis, real_redis
 from ..contract import CLASSIC, on_clock, server_context
 from ..drivers import Driver
 from ..fakes import FakeClock, ScriptedSender, answer, eventually, in_threads, make_source, wait_for_fetches
-from ..internals import (
-    begin_fetch,
-    fresh_tls_contexts,
-    is_forkable,
-    lock_of,
-    refuse,
-    set_sandbox_clock,
-    source_of,
-)
+from ..internals import begin_fetch, is_forkable, lock_of, refuse, set_sandbox_clock, source_of
 from ..matrix import ASYNC, HTTPX, REQUESTS, SYNC, each
 from ..servers import Received, Reply, serving
 
@@ -341,19 +333,13 @@ def test_a_fork_waits_for_the_end_of_work_that_it_must_not_interrupt(start: Star
     assert start(FORK_DURING_UNFORKABLE_WORK).facts() == {"parent": [True], "child": 0}
 
 
+@pytest.mark.usefixtures("trust")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @each(SYNC)
 def test_all_auth_objects_share_one_tls_context_and_no_fork_interrupts_its_making(
-    scheme: str, driver: Driver, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, driver: Driver, authority: trustme.CA
 ) -> None:
-    """
-    Making one blocks all threads, and a fork in the middle would leave OpenSSL's own locks locked in the child. Freeing one
-    takes these locks too.
-    """
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
-    fresh_tls_contexts(monkeypatch)
+    """Making one blocks all threads. A fork in the middle would leave OpenSSL's own locks locked in the child."""
     forkable: list[bool] = []
 
     def note(frame: FrameType, event: str, _: Any) -> None:
